@@ -1,0 +1,64 @@
+// The arena: carved once, from its first byte up, into header, tables, ports and frames. Imports layout, memory, port.
+import {
+  ABI_VERSION, DOMAIN_BYTES, ENGINE_ABI, ENGINE_BYTES, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_EPOCH, ENGINE_FAST_FIRST,
+  ENGINE_FRAME_COUNT, ENGINE_FRAME_LIVE, ENGINE_FRAME_NEXT, ENGINE_FRAMES, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_LENGTH,
+  ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_RING, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES,
+  ENGINE_SINK, ENGINE_SLOT_CAPACITY, ENGINE_SLOTS, FRAME_BYTES, RING_ENTRIES, RING_ENTRY_BYTES, ROUTE_BYTES, SLOT_BYTES,
+} from "./layout";
+import { layPort, portBytes } from "./port";
+import { RESERVED_KEY } from "./route";
+
+function align64(at: u64): u64 {
+  return (at + 63) & ~(<u64>63);
+}
+
+/**
+ * Makes an engine in the zeroed arena [engine, engine + length): answers the number of table frames that it has, 0 if the
+ * arena is too small for the rest. engine is a multiple of 4096; routesLg2 <= 20; portFaults a power of two; sums are 64-bit.
+ */
+export function createEngine(
+  engine: usize, length: u32, slots: u32, routesLg2: u32, domains: u32, ports: u32,
+  portSetsLg2: u32, portLanes: u32, portFaults: u32, firstId: u32,
+): u32 {
+  const routes: u64 = <u64>1 << routesLg2;
+  const stride: u64 = portBytes(portSetsLg2, portLanes, portFaults);
+  const limit = <u64>engine + length;
+  const slotsAt = align64(engine + ENGINE_BYTES);
+  const keysAt = align64(slotsAt + <u64>slots * SLOT_BYTES);
+  const routesAt = align64(keysAt + routes * 8);
+  const domainsAt = align64(routesAt + routes * ROUTE_BYTES);
+  const ringAt = align64(domainsAt + <u64>domains * DOMAIN_BYTES);
+  const portsAt = align64(ringAt + RING_ENTRIES * RING_ENTRY_BYTES);
+  const sideAt = align64(portsAt + ports * stride);
+  if (sideAt + 3 * <u64>FRAME_BYTES > limit) return 0;
+  // Each frame costs its page, a link and a count; one page more is the sink.
+  const frames = <u32>((limit - sideAt - 2 * FRAME_BYTES) / (FRAME_BYTES + 6));
+  const liveAt = sideAt + <u64>frames * 4;
+  const sinkAt = (liveAt + <u64>frames * 2 + FRAME_BYTES - 1) & ~(<u64>FRAME_BYTES - 1);
+
+  store<u32>(engine, ABI_VERSION, ENGINE_ABI);
+  store<u32>(engine, length, ENGINE_LENGTH);
+  store<u32>(engine, <u32>slotsAt, ENGINE_SLOTS);
+  store<u32>(engine, slots, ENGINE_SLOT_CAPACITY);
+  store<u64>(engine, ~(<u64>0), ENGINE_FAST_FIRST);
+  store<u32>(engine, <u32>keysAt, ENGINE_ROUTE_KEYS);
+  store<u32>(engine, <u32>routesAt, ENGINE_ROUTES);
+  store<u32>(engine, <u32>routes - 1, ENGINE_ROUTE_MASK);
+  store<u64>(<usize>keysAt, RESERVED_KEY);
+  store<u32>(engine, <u32>domainsAt, ENGINE_DOMAINS);
+  store<u32>(engine, domains, ENGINE_DOMAIN_CAPACITY);
+  store<u32>(engine, <u32>ringAt, ENGINE_RING);
+  store<u32>(engine, <u32>portsAt, ENGINE_PORTS);
+  store<u32>(engine, <u32>stride, ENGINE_PORT_STRIDE);
+  store<u32>(engine, ports, ENGINE_PORT_CAPACITY);
+  for (let i: u32 = 0; i < ports; i++) layPort(engine, <usize>(portsAt + i * stride), portSetsLg2, portLanes, portFaults);
+  store<u32>(engine, <u32>sideAt, ENGINE_FRAME_NEXT);
+  store<u32>(engine, <u32>liveAt, ENGINE_FRAME_LIVE);
+  store<u32>(engine, <u32>sinkAt, ENGINE_SINK);
+  store<u32>(engine, <u32>sinkAt + FRAME_BYTES, ENGINE_FRAMES);
+  store<u32>(engine, frames, ENGINE_FRAME_COUNT);
+  store<u32>(engine, firstId, ENGINE_ID_FIRST);
+  store<u32>(engine, firstId, ENGINE_ID_NEXT);
+  store<u32>(engine, 2, ENGINE_EPOCH);
+  return frames;
+}

@@ -1,0 +1,70 @@
+// AMD host tables ("v1"), 1 to 6 levels, 64-bit input. AMD I/O Virtualization Technology Specification, 2.2.3,
+// tables "I/O page translation entry (PTE)" and "page directory entry (PDE)".
+//
+//   63 62 61 60 59 58..52 51            12 11..9      8 7 6 5 4..1 0
+//      IW IR FC U         address          NextLevel      D A      PR
+//
+//   NextLevel 0: leaf of the entry's own span. 7: leaf whose size is in the address: k ones from bit 12 up and a zero mean
+//   2^(13 + k) bytes, and as many equal entries as that covers. Else: pointer to a table of that level, counted from 1.
+//   2^39 is left out as a leaf size: hardware has an erratum there, and Linux never writes it.
+//
+// Imports layout and the contract. A pointer that skips levels is legal on hardware; nothing here writes one, and it is
+// refused as a reserved encoding.
+import { PERM_R, PERM_W } from "../layout";
+import { EMPTY, Format, INVALID, LEAF, TABLE } from "./format";
+
+const ADDRESS: u64 = 0x000ffffffffff000;
+const PRESENT: u64 = 1;
+const READ_WRITE: u64 = 0x6000000000000000;
+const PERM_SHIFT: u64 = 61;
+const CODED: u32 = 7;
+const ERRATUM_LG2: u32 = 39;
+/** Leaves reach 2^51: half of the 52-bit output space. */
+const LARGEST_LG2: u32 = 51;
+
+@unmanaged
+@final
+export class AmdV1 extends Format {
+  @inline accessedBit(): u64 { return 0x20; }
+  @inline allPermissions(): u64 { return READ_WRITE; }
+  @inline combine(above: u64, pte: u64): u64 { return above & pte; }
+  @inline dirtyBit(): u64 { return 0x40; }
+  @inline largeLg2(): u32 { return 21; }
+  @inline smallLg2(): u32 { return 12; }
+  @inline nextLevel(pte: u64): u32 { return <u32>(pte >> 9) & 7; }
+  @inline kind(pte: u64, level: u32): u32 {
+    if (!(pte & PRESENT)) return EMPTY;
+    const next = this.nextLevel(pte);
+    if (next == level && level != 0) return TABLE;
+    if (next != 0 && next != CODED) return INVALID;
+    return this.leafSizes(level) >> this.leafLg2(pte, level) & 1 ? LEAF : INVALID;
+  }
+  @inline leafLg2(pte: u64, level: u32): u32 {
+    return this.nextLevel(pte) == CODED ? 13 + <u32>ctz(~((pte & ADDRESS) >> 12)) : this.spanLg2(level);
+  }
+  @inline leafAddress(pte: u64, level: u32): u64 {
+    return pte & ADDRESS & ~((<u64>1 << this.leafLg2(pte, level)) - 1);
+  }
+  /** From the entry's own span up to half a table, as far as the output space and the erratum let it. */
+  @inline leafSizes(level: u32): u64 {
+    if (level > 4) return 0;
+    const span = this.spanLg2(level);
+    const last = min<u32>(span + 8, LARGEST_LG2);
+    return (((<u64>2 << last) - 1) & ~((<u64>1 << span) - 1)) & ~(<u64>1 << ERRATUM_LG2);
+  }
+  @inline makeLeaf(level: u32, lg2: u32, hpa: u64, perm: u32): u64 {
+    const entry = hpa | PRESENT | (<u64>(perm & (PERM_R | PERM_W)) << PERM_SHIFT);
+    if (lg2 == this.spanLg2(level)) return entry;
+    return entry | (<u64>CODED << 9) | (((<u64>1 << (lg2 - 1)) - 1) & ADDRESS);
+  }
+  @inline makeTable(level: u32, table: usize): u64 {
+    return <u64>table | PRESENT | READ_WRITE | (<u64>level << 9);
+  }
+  @inline maxLevels(): u32 { return 6; }
+  @inline minLevels(): u32 { return 1; }
+  @inline permissions(combined: u64): u32 { return <u32>(combined >> PERM_SHIFT) & (PERM_R | PERM_W); }
+  @inline expressible(): u32 { return (1 << PERM_R) | (1 << PERM_W) | (1 << (PERM_R | PERM_W)); }
+  @inline spanLg2(level: u32): u32 { return 12 + 9 * level; }
+  @inline tableLg2(): u32 { return 9; }
+  @inline tableAddress(pte: u64): u64 { return pte & ADDRESS; }
+}

@@ -1,0 +1,22 @@
+// The list of formats. An operation is a class with one generic method; `dispatch` runs it for the domain's format.
+// A new format is one line here and its number in layout.ts. Imports layout and the formats.
+import { AmdV1 } from "./amd-v1";
+import { Format } from "./format";
+import { VtdSecond } from "./vtd-second";
+
+/** What can be done to a domain whose format is known at run time only; what a to d mean is the operation's own affair. */
+@unmanaged
+export class Operation {
+  run<F extends Format>(_engine: usize, _domain: usize, _a: u64, _b: u64, _c: u64, _d: u32): u64 { return 0; }
+}
+
+export function dispatch<O extends Operation>(
+  format: u32, engine: usize, domain: usize, a: u64, b: u64, c: u64, d: u32,
+): u64 {
+  const operation = changetype<O>(0);
+  switch (format) {
+    case 0: return operation.run<VtdSecond>(engine, domain, a, b, c, d);
+    case 1: return operation.run<AmdV1>(engine, domain, a, b, c, d);
+  }
+  return 0;
+}

@@ -1,0 +1,146 @@
+// Invalidation: what a change of a table makes stale is written to a ring that every port applies to its own IOTLB before
+// it next translates. IOTLB ids are never taken back one by one: a flush gives the domain new ids, and when they run out
+// every port clears its IOTLB and the live domains are numbered afresh. Imports layout, iotlb, request.
+import {
+  DOMAIN_ADDRESS_MASK, DOMAIN_BYTES, DOMAIN_FORMAT, DOMAIN_FRAGMENTED, DOMAIN_ID, DOMAIN_NONE, DOMAIN_ROUTES, DOMAIN_STATE,
+  ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_EPOCH, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_PORT_CAPACITY,
+  ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTES, ID_LIMIT, PORT_ACTIVE, PORT_ENGINE,
+  PORT_RING_TAIL, RING_CLEAR, RING_DROP, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES,
+  ROUTE_FIRST, ROUTE_NEXT, ROUTE_SECOND, ROUTE_STREAK, TAG_ID_SHIFT,
+} from "./layout";
+import { Format } from "./format/format";
+import { dispatch, Operation } from "./format/list";
+import { clearIotlb, dropTags } from "./iotlb";
+
+/** More pages than this at once: new ids cost every port less than looking for the tags. */
+const MOST_TAGS: u64 = 0xffff;
+
+/** Answers the two class words of a domain's routes: small in a = 0, large in a = 1. */
+@unmanaged
+@final
+class ClassLg2 extends Operation {
+  run<F extends Format>(_engine: usize, _domain: usize, a: u64, _b: u64, _c: u64, _d: u32): u64 {
+    const f = changetype<F>(0);
+    return a ? f.largeLg2() : f.smallLg2();
+  }
+}
+
+export function classLg2(domain: usize, large: bool): u32 {
+  return <u32>dispatch<ClassLg2>(load<u32>(domain, DOMAIN_FORMAT), 0, domain, <u64>large, 0, 0, 0);
+}
+
+/** A route's FIRST or SECOND word for that class of the domain. */
+export function classWord(domain: usize, large: bool): u64 {
+  return (<u64>(load<u32>(domain, DOMAIN_ID) + u32(large)) << TAG_ID_SHIFT) | <u64>classLg2(domain, large);
+}
+
+/** Some port of this thread is inside a section: a change that has to wait for it would wait for ever. */
+export function inSection(engine: usize): bool {
+  let port = <usize>load<u32>(engine, ENGINE_PORTS);
+  for (let n = load<u32>(engine, ENGINE_PORT_CAPACITY); n; n--, port += load<u32>(engine, ENGINE_PORT_STRIDE)) {
+    if (atomic.load<u32>(port, PORT_ACTIVE)) return true;
+  }
+  return false;
+}
+
+function pushRing(engine: usize, tag: u64, span: u32, kind: u32): void {
+  const head = load<u32>(engine, ENGINE_RING_HEAD);
+  const entry = load<u32>(engine, ENGINE_RING) + (head & (RING_ENTRIES - 1)) * <u32>RING_ENTRY_BYTES;
+  atomic.store<u64>(entry, tag, RING_TAG);
+  atomic.store<u32>(entry, span, RING_SPAN);
+  atomic.store<u32>(entry, kind, RING_KIND);
+  atomic.store<u32>(engine, head + 1, ENGINE_RING_HEAD);
+}
+
+/** A change is complete: sections that open from here on see it. */
+export function advanceEpoch(engine: usize): void {
+  atomic.add<u32>(engine, 2, ENGINE_EPOCH);
+}
+
+/** Applies what the ring holds for this port. One that fell behind by a whole ring clears its IOTLB instead. */
+export function applyRing(port: usize): void {
+  const engine = <usize>load<u32>(port, PORT_ENGINE);
+  const head = atomic.load<u32>(engine, ENGINE_RING_HEAD);
+  let tail = load<u32>(port, PORT_RING_TAIL);
+  if (head == tail) return;
+  if (head - tail > RING_ENTRIES) {
+    clearIotlb(port);
+  } else {
+    for (; tail != head; tail++) {
+      const entry = load<u32>(engine, ENGINE_RING) + (tail & (RING_ENTRIES - 1)) * <u32>RING_ENTRY_BYTES;
+      if (atomic.load<u32>(entry, RING_KIND) == RING_CLEAR) clearIotlb(port);
+      else dropTags(port, atomic.load<u64>(entry, RING_TAG), atomic.load<u32>(entry, RING_SPAN));
+    }
+  }
+  store<u32>(port, head, PORT_RING_TAIL);
+}
+
+/** Rewrites the class words of every route of the domain from its ids. */
+function renewRoutes(engine: usize, domain: usize): void {
+  const small = classWord(domain, false);
+  const large = classWord(domain, true);
+  const routes = load<u32>(engine, ENGINE_ROUTES);
+  for (let index = load<u32>(domain, DOMAIN_ROUTES); index; ) {
+    const route = <usize>(routes + index * <u32>ROUTE_BYTES);
+    atomic.store<u64>(route, small, ROUTE_FIRST);
+    atomic.store<u64>(route, large, ROUTE_SECOND);
+    store<u32>(route, 0, ROUTE_STREAK);
+    index = load<u32>(route, ROUTE_NEXT);
+  }
+}
+
+/** The ids have run out: every IOTLB is cleared, then all live domains are numbered afresh. */
+function renumber(engine: usize): void {
+  pushRing(engine, 0, 0, RING_CLEAR);
+  let id = load<u32>(engine, ENGINE_ID_FIRST);
+  // A start near the limit (tests) must not leave the domains without ids.
+  if (id + 2 * load<u32>(engine, ENGINE_DOMAIN_CAPACITY) + 2 > ID_LIMIT) id = 2;
+  let domain = <usize>load<u32>(engine, ENGINE_DOMAINS);
+  for (let n = load<u32>(engine, ENGINE_DOMAIN_CAPACITY); n; n--, domain += DOMAIN_BYTES) {
+    if (!load<u32>(domain, DOMAIN_STATE)) continue;
+    store<u32>(domain, id, DOMAIN_ID);
+    renewRoutes(engine, domain);
+    id += 2;
+  }
+  store<u32>(engine, id, ENGINE_ID_NEXT);
+}
+
+/** Gives the domain new ids: everything that any IOTLB holds of it is unreachable from here on. */
+export function flush(engine: usize, domain: usize): void {
+  if (load<u32>(engine, ENGINE_ID_NEXT) + 2 > ID_LIMIT) renumber(engine);
+  const id = load<u32>(engine, ENGINE_ID_NEXT);
+  store<u32>(engine, id + 2, ENGINE_ID_NEXT);
+  store<u32>(domain, id, DOMAIN_ID);
+  atomic.store<u32>(domain, 0, DOMAIN_FRAGMENTED);
+  renewRoutes(engine, domain);
+}
+
+function dropClass(engine: usize, domain: usize, large: bool, first: u64, last: u64): void {
+  const word = classWord(domain, large);
+  const lg2 = word & 0x3f;
+  const mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
+  const page = (first & mask) >> lg2;
+  pushRing(engine, (word & ~(<u64>0x3f)) | page, <u32>(((last & mask) >> lg2) - page), RING_DROP);
+}
+
+/** Drops [first..last] of the domain from the classes that leaves of the sizes in `leaves` (a bit set of log2) may be in. */
+export function dropRange(engine: usize, domain: usize, first: u64, last: u64, leaves: u64): void {
+  const largeLg2 = classLg2(domain, true);
+  if ((last - first) >> classLg2(domain, false) > MOST_TAGS) {
+    flush(engine, domain);
+    return;
+  }
+  const small = leaves & ((<u64>1 << largeLg2) - 1);
+  if (small) dropClass(engine, domain, false, first, last);
+  if (leaves != small) dropClass(engine, domain, true, first, last);
+}
+
+/**
+ * What a guest that changed its own table asks for: no translation of [first..last] is used any more. Hardware drops a whole
+ * leaf when any part of it is named; here it may stand in several entries, so a domain with such leaves gets new ids.
+ */
+export function invalidate(engine: usize, domain: usize, first: u64, last: u64): void {
+  if (atomic.load<u32>(domain, DOMAIN_FRAGMENTED)) flush(engine, domain);
+  else dropRange(engine, domain, first, last, ~(<u64>0));
+  advanceEpoch(engine);
+}

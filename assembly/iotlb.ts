@@ -1,0 +1,117 @@
+// The IOTLB of one port: 4 ways a set, a set is one cache line (layout.ts draws it). Private to its thread. A hit is two
+// vector compares and an OR, without a branch, so a tag must never be twice in a set: `fill` overwrites an equal one.
+// Imports layout only.
+import {
+  IOTLB_DATA, IOTLB_SET_BYTES, PORT_HASH_SHIFT, PORT_IOTLB, PORT_VICTIM, ROUTE_ADDRESS_MASK, ROUTE_FIRST, ROUTE_SECOND,
+  ROUTE_STREAK,
+} from "./layout";
+
+/** 2^64 / golden ratio: spreads page numbers of equal stride over all sets. */
+const HASH: u64 = 0x9e3779b97f4a7c15;
+const CLASS_LG2: u64 = 0x3f;
+/** After this many fills of the second class in a row it becomes the first. */
+const STREAK: u32 = 4;
+
+@unmanaged
+export abstract class Iotlb {
+  /** Tag of iova in the class that a route's FIRST or SECOND word names. */
+  @inline static tag(classWord: u64, iova: u64, addressMask: u64): u64 {
+    return ((iova & addressMask) >> (classWord & CLASS_LG2)) | (classWord & ~CLASS_LG2);
+  }
+
+  @inline static set(iotlb: usize, hashShift: u64, tag: u64): usize {
+    return iotlb + (<usize>((tag * HASH) >> hashShift) << 6);
+  }
+
+  /** Data of the way with that tag, 0 if none has it. */
+  @inline static probe(set: usize, tag: u64): u64 {
+    const wanted = i64x2.splat(<i64>tag);
+    const found = v128.or(
+      v128.and(i64x2.eq(v128.load(set), wanted), v128.load(set, IOTLB_DATA)),
+      v128.and(i64x2.eq(v128.load(set, 16), wanted), v128.load(set, IOTLB_DATA + 16)),
+    );
+    return <u64>(i64x2.extract_lane(found, 0) | i64x2.extract_lane(found, 1));
+  }
+}
+
+/** Enters data under tag: over an equal tag, else in an empty way, else in the next one round robin. */
+export function fill(port: usize, tag: u64, data: u64): void {
+  const set = Iotlb.set(load<u32>(port, PORT_IOTLB), load<u32>(port, PORT_HASH_SHIFT), tag);
+  let way: usize = 4;
+  for (let i: usize = 0; i < 4; i++) {
+    if (load<u64>(set + (i << 3)) == tag) {
+      way = i;
+      break;
+    }
+    if (way == 4 && !load<u64>(set + (i << 3), IOTLB_DATA)) way = i;
+  }
+  if (way == 4) {
+    const next = load<u32>(port, PORT_VICTIM);
+    store<u32>(port, next + 1, PORT_VICTIM);
+    way = next & 3;
+  }
+  store<u64>(set + (way << 3), tag);
+  store<u64>(set + (way << 3), data, IOTLB_DATA);
+}
+
+/**
+ * Enters a translation that was walked for iova. A leaf fills the larger class that it covers; `data` holds the address of
+ * the class's page. Returns true if the leaf is larger than that, so that several entries may stand for it.
+ */
+export function fillFor(port: usize, route: usize, iova: u64, hpa: u64, leafLg2: u32, permAndValid: u64): bool {
+  const first = load<u64>(route, ROUTE_FIRST);
+  const second = load<u64>(route, ROUTE_SECOND);
+  const firstLg2 = <u32>(first & CLASS_LG2);
+  const secondLg2 = <u32>(second & CLASS_LG2);
+  const large = max(firstLg2, secondLg2);
+  const classLg2 = leafLg2 >= large ? large : min(firstLg2, secondLg2);
+  const isFirst = classLg2 == firstLg2;
+  learnOrder(route, first, second, isFirst);
+  const tag = Iotlb.tag(isFirst ? first : second, iova, load<u64>(route, ROUTE_ADDRESS_MASK));
+  fill(port, tag, (hpa & ~((<u64>1 << classLg2) - 1)) | (<u64>leafLg2 << 56) | permAndValid);
+  return leafLg2 > classLg2;
+}
+
+/** The two words are swapped one after the other: between the stores a reader probes one class twice, and at worst misses. */
+function learnOrder(route: usize, first: u64, second: u64, isFirst: bool): void {
+  const streak: u32 = isFirst ? 0 : load<u32>(route, ROUTE_STREAK) + 1;
+  if (streak < STREAK) {
+    store<u32>(route, streak, ROUTE_STREAK);
+    return;
+  }
+  store<u32>(route, 0, ROUTE_STREAK);
+  store<u64>(route, second, ROUTE_FIRST);
+  store<u64>(route, first, ROUTE_SECOND);
+}
+
+function dropTag(iotlb: usize, hashShift: u64, tag: u64): void {
+  const set = Iotlb.set(iotlb, hashShift, tag);
+  for (let way: usize = 0; way < 32; way += 8) {
+    if (load<u64>(set + way) != tag) continue;
+    store<u64>(set + way, 0);
+    store<u64>(set + way, 0, IOTLB_DATA);
+  }
+}
+
+/** Drops the tags first..first + span: one by one, or in a sweep of the whole table where that is less work. */
+export function dropTags(port: usize, first: u64, span: u64): void {
+  const iotlb = <usize>load<u32>(port, PORT_IOTLB);
+  const hashShift: u64 = load<u32>(port, PORT_HASH_SHIFT);
+  const sets: u64 = <u64>1 << (64 - hashShift);
+  if (span < sets) {
+    for (let i: u64 = 0; i <= span; i++) dropTag(iotlb, hashShift, first + i);
+    return;
+  }
+  const end = iotlb + (<usize>sets << 6);
+  for (let set = iotlb; set < end; set += IOTLB_SET_BYTES) {
+    for (let way: usize = 0; way < 32; way += 8) {
+      if (load<u64>(set + way) - first > span) continue;
+      store<u64>(set + way, 0);
+      store<u64>(set + way, 0, IOTLB_DATA);
+    }
+  }
+}
+
+export function clearIotlb(port: usize): void {
+  memory.fill(load<u32>(port, PORT_IOTLB), 0, <usize>1 << (70 - load<u32>(port, PORT_HASH_SHIFT)));
+}

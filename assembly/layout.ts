@@ -1,0 +1,233 @@
+// Every structure that the engine keeps in memory: offsets, sizes, and the words that live in them.
+// Imports nothing. `src/engine/layout.ts` is generated from this file (scripts/layout.mjs): constants only,
+// each a literal or an expression of the constants above it. All words are little-endian; ranges are first..last, inclusive.
+
+/** Raised whenever a structure below changes; the loader refuses a module of another version. */
+export const ABI_VERSION: u32 = 1;
+
+// --- Engine header: one per arena, at its first byte -------------------------------------------------------------
+export const ENGINE_ABI: u32 = 0; // u32
+export const ENGINE_LENGTH: u32 = 4; // u32, bytes of the arena
+export const ENGINE_SLOTS: u32 = 8; // u32, address of the slot records, sorted by first
+export const ENGINE_SLOT_COUNT: u32 = 12; // u32
+export const ENGINE_SLOT_CAPACITY: u32 = 16; // u32
+export const ENGINE_ROUTES: u32 = 20; // u32, address of the route records
+export const ENGINE_ROUTE_KEYS: u32 = 24; // u32, address of the u64 keys, one a route
+export const ENGINE_ROUTE_MASK: u32 = 28; // u32, number of routes - 1
+export const ENGINE_DOMAINS: u32 = 32; // u32, address of the domain records
+export const ENGINE_DOMAIN_CAPACITY: u32 = 36; // u32
+export const ENGINE_PORTS: u32 = 40; // u32, address of port 0
+export const ENGINE_PORT_STRIDE: u32 = 44; // u32, bytes from one port to the next
+export const ENGINE_PORT_CAPACITY: u32 = 48; // u32
+export const ENGINE_RING: u32 = 52; // u32, address of the invalidation ring
+export const ENGINE_SINK: u32 = 56; // u32, address of a frame that stays zero: lanes that failed read it
+export const ENGINE_ID_FIRST: u32 = 60; // u32, first IOTLB id after start and after a wrap
+export const ENGINE_EPOCH: u32 = 64; // u32, atomic, even; alone on its cache line
+export const ENGINE_RING_HEAD: u32 = 128; // u32, atomic, entries ever written; alone on its cache line
+export const ENGINE_FRAMES: u32 = 192; // u32, address of frame 0
+export const ENGINE_FRAME_COUNT: u32 = 196; // u32
+export const ENGINE_FRAME_NEXT: u32 = 200; // u32, address of u32[frames]: index + 1 of the next frame of a list
+export const ENGINE_FRAME_LIVE: u32 = 204; // u32, address of u16[frames]: live entries in that table
+export const ENGINE_FRAME_FRESH: u32 = 208; // u32, index of the first frame that was never used
+export const ENGINE_FRAME_FREE: u32 = 212; // u32, index + 1 of the first frame of the free list
+export const ENGINE_FRAME_LIMBO: u32 = 216; // u32, index + 1 of the first frame that waits for readers
+export const ENGINE_FRAME_LIMBO_LAST: u32 = 220; // u32, index + 1 of the last one
+export const ENGINE_FRAMES_USED: u32 = 224; // u32, frames taken and not given back (limbo counts as used)
+export const ENGINE_ID_NEXT: u32 = 228; // u32, next IOTLB id
+export const ENGINE_CLEARED: u32 = 232; // u64, bit set: log2 sizes of the leaves that the running unmap removed
+export const ENGINE_ROUTE_COUNT: u32 = 240; // u32, atomic, routes interned
+export const ENGINE_FAST_FIRST: u32 = 256; // u64, the largest slot with bytes: first address,
+export const ENGINE_FAST_SPAN: u32 = 264; // u64, last - first,
+export const ENGINE_FAST_OFFSET: u32 = 272; // u32, and where its bytes are
+export const ENGINE_WALK: u32 = 320; // a walk record for callers without a port
+export const ENGINE_BYTES: u32 = 576;
+
+// --- Slot: a range of host-physical addresses and where its bytes are ---------------------------------------------
+export const SLOT_FIRST: u32 = 0; // u64
+export const SLOT_LAST: u32 = 8; // u64
+export const SLOT_OFFSET: u32 = 16; // u32, memory offset of the first byte (kind MEMORY)
+export const SLOT_KIND: u32 = 20; // u32
+export const SLOT_BYTES: u32 = 24;
+export const SLOT_MEMORY: u32 = 1;
+export const SLOT_ZERO: u32 = 2;
+export const SLOT_DEVICE: u32 = 3;
+
+// --- Route: what happens to DMA of one (rid, pasid); 64 bytes, one cache line ---------------------------------------
+//  FIRST, SECOND   | id (19 bits) | 0 ... 0 | log2 of the page (6 bits) |   the two IOTLB classes, most likely first
+//                  63           45                                    0    a route without a domain has id 0: no match
+//  an address obeys the route's rule when ((iova + BIAS) & HIGH) == 0
+export const ROUTE_FIRST: u32 = 0; // u64
+export const ROUTE_SECOND: u32 = 8; // u64
+export const ROUTE_BIAS: u32 = 16; // u64
+export const ROUTE_HIGH: u32 = 24; // u64
+export const ROUTE_ADDRESS_MASK: u32 = 32; // u64, the bits of an iova that the tag keeps
+export const ROUTE_KIND: u32 = 40; // u32
+export const ROUTE_DOMAIN: u32 = 44; // u32, index
+export const ROUTE_NEXT: u32 = 48; // u32, next route of the same domain, 0 at the end
+export const ROUTE_STREAK: u32 = 52; // u32, fills of the second class in a row
+export const ROUTE_BYTES: u32 = 64;
+export const ROUTE_BLOCKED: u32 = 0;
+export const ROUTE_IDENTITY: u32 = 1;
+export const ROUTE_TRANSLATE: u32 = 2;
+/** Route 0 is never handed out: an index outside the table, and a full table, end there. */
+export const ROUTE_NONE: u32 = 0;
+/** PASID of DMA without one. */
+export const NO_PASID: u32 = 0xffffffff;
+
+// --- Domain: what the IOMMU sees of an ioasid -----------------------------------------------------------------------
+export const DOMAIN_STATE: u32 = 0; // u32, 0 free, 1 live
+export const DOMAIN_FORMAT: u32 = 4; // u32
+export const DOMAIN_LEVELS: u32 = 8; // u32
+export const DOMAIN_FLAGS: u32 = 12; // u32
+export const DOMAIN_ROOT: u32 = 16; // u64, memory offset; hpa when the guest owns the table
+export const DOMAIN_ID: u32 = 24; // u32, IOTLB id of the small class; the large class has the next one
+export const DOMAIN_FRAGMENTED: u32 = 28; // u32, 1 once a leaf was cached as several entries
+export const DOMAIN_BIAS: u32 = 32; // u64, the walk's address rule, as in a route
+export const DOMAIN_HIGH: u32 = 40; // u64
+export const DOMAIN_ADDRESS_MASK: u32 = 48; // u64
+export const DOMAIN_ROUTES: u32 = 56; // u32, first route of this domain
+export const DOMAIN_OUTPUT_LG2: u32 = 60; // u32, width of an output address
+export const DOMAIN_BYTES: u32 = 64;
+export const DOMAIN_GUEST: u32 = 1; // flag: the table is in guest memory, read through slots
+export const DOMAIN_TRACK_DIRTY: u32 = 2; // flag: accessed and dirty bits are kept
+/** Address rules: bits above the width must be zero, equal to the sign bit, or the same with [63:56] ignored. */
+export const RULE_ZERO: u32 = 0;
+export const RULE_SIGN: u32 = 1;
+export const RULE_SIGN_TBI: u32 = 2;
+/** No domain: the result of a creation that failed. */
+export const DOMAIN_NONE: u32 = 0xffffffff; // all records are in use
+export const DOMAIN_NO_FRAME: u32 = 0xfffffffe; // no frame for the root
+export const DOMAIN_BAD_SHAPE: u32 = 0xfffffffd; // the format has no such number of levels, or not for that width
+
+// --- IOTLB: sets of 64 bytes, [tag0..tag3 | data0..data3] ------------------------------------------------------------
+//  tag   | id (19 bits) | page number (45 bits) |
+//        63           45                        0
+//  data  | 0 0 | log2 of the leaf (6) | address [55:12] | 0 ... | valid | X | W | R |    0 = empty
+//        63    61                   56 55            12 11       3       2   1   0
+//  With the low 12 bits replaced by the offset, data is the result word of a hit.
+export const TAG_ID_SHIFT: u64 = 45;
+export const ID_LIMIT: u32 = 524288;
+export const IOTLB_SET_BYTES: u32 = 64;
+export const IOTLB_DATA: u32 = 32; // first data word of a set
+export const DATA_VALID: u64 = 8;
+export const PERM_MASK: u64 = 7;
+export const PERM_R: u32 = 1;
+export const PERM_W: u32 = 2;
+export const PERM_X: u32 = 4;
+/** Addresses of 57 bits and more do not fit a tag: such lanes are walked and not cached. */
+export const TAG_ADDRESS_BITS: u32 = 57;
+
+// --- Request and result -----------------------------------------------------------------------------------------------
+export const REQUEST_IOVA: u32 = 0; // u64
+export const REQUEST_ROUTE: u32 = 8; // u32
+export const REQUEST_NEED: u32 = 12; // u32, PERM_* that the access wants; 0 asks for the address alone
+export const REQUEST_BYTES: u32 = 16;
+//  result, translated  | 0 | identity | log2 of the run (6) | hpa (56) |
+//  result, refused     | 1 | 0 ...    | level (8) | reason (8) |
+//                      63  62                   16 15      8 7     0
+export const RESULT_BYTES: u32 = 8;
+export const RESULT_RUN_SHIFT: u64 = 56;
+export const RESULT_IDENTITY_BIT: u64 = 62;
+export const RESULT_FAULT_BIT: u64 = 63;
+export const RESULT_LEVEL_SHIFT: u64 = 8;
+
+// --- Port: one thread's way into the engine -----------------------------------------------------------------------------
+export const PORT_ENGINE: u32 = 0; // u32, address of the engine header
+export const PORT_STATE: u32 = 4; // u32, 0 free, 1 open
+export const PORT_IOTLB: u32 = 8; // u32
+export const PORT_HASH_SHIFT: u32 = 12; // u32, 64 - log2 of the sets
+export const PORT_REQUESTS: u32 = 16; // u32
+export const PORT_RESULTS: u32 = 20; // u32
+export const PORT_CAPACITY: u32 = 24; // u32, lanes of a batch
+export const PORT_MISSES: u32 = 28; // u32, address of u32[lanes]: lanes that missed
+export const PORT_LANES: u32 = 32; // u32, address of the lane records of a walk group
+export const PORT_FAULTS: u32 = 36; // u32, address of the fault ring
+export const PORT_FAULT_CAPACITY: u32 = 40; // u32, a power of two
+export const PORT_RING_TAIL: u32 = 44; // u32, invalidations already applied
+export const PORT_VICTIM: u32 = 48; // u32, round robin
+export const PORT_LANE_REQUESTS: u32 = 52; // u32, requests of the lanes being translated: the batch's or the scalar call's
+export const PORT_LANE_RESULTS: u32 = 56; // u32, their results
+export const PORT_ACTIVE: u32 = 64; // u32, atomic: 0, or epoch | 1 inside a section; alone on its cache line
+export const PORT_FAULT_HEAD: u32 = 128; // u32, atomic, records ever written
+export const PORT_FAULT_OVERFLOW: u32 = 132; // u32, atomic, 1 since a record was dropped; the reader clears it
+export const PORT_FAULT_DROPPED: u32 = 136; // u64
+export const PORT_COUNT_LANES: u32 = 144; // u64, translations asked
+export const PORT_COUNT_MISSES: u32 = 152; // u64, of these not answered by the IOTLB
+export const PORT_COUNT_FAULTS: u32 = 160; // u64, of these refused
+export const PORT_RESULT: u32 = 168; // u64, result of the scalar call
+export const PORT_FAULT_TAIL: u32 = 192; // u32, atomic, records read; written by the reader, alone on its cache line
+export const PORT_WALK: u32 = 256; // a walk record
+export const PORT_REQUEST: u32 = 448; // one request: the scalar call's
+export const PORT_BYTES: u32 = 512;
+
+/** Lanes of one walk group: address, touch and finish passes run over this many. */
+export const GROUP_LANES: u32 = 128;
+export const LANE_PTE: u32 = 0; // u32, address of the entry that ends the walk
+export const LANE_LEVEL: u32 = 4; // u32
+export const LANE_PERM: u32 = 8; // u64, what the levels above leave
+export const LANE_INDEX: u32 = 16; // u32, lane of the batch
+export const LANE_BYTES: u32 = 24;
+
+// --- Fault record ---------------------------------------------------------------------------------------------------------
+export const FAULT_IOVA: u32 = 0; // u64
+export const FAULT_IPA: u32 = 8; // u64, 0 when the fault is not of stage 2
+export const FAULT_PTE: u32 = 16; // u64, the entry that refused, 0 when none was read
+export const FAULT_RID: u32 = 24; // u32
+export const FAULT_PASID: u32 = 28; // u32
+export const FAULT_ROUTE: u32 = 32; // u32
+export const FAULT_LANE: u32 = 36; // u32, lane of the batch
+export const FAULT_ACCESS: u32 = 40; // u8, PERM_*
+export const FAULT_REASON: u32 = 41; // u8
+export const FAULT_CLASS: u32 = 42; // u8
+export const FAULT_STAGE: u32 = 43; // u8, 1 or 2; 0 when no walk was made
+export const FAULT_LEVEL: u32 = 44; // u8, 0 is the leaf table
+export const FAULT_BYTES: u32 = 48;
+
+// --- Walk record: what the exact walker saw --------------------------------------------------------------------------------
+export const WALK_REASON: u32 = 0; // u32, 0 = translated
+export const WALK_LEVEL: u32 = 4; // u32
+export const WALK_PERM: u32 = 8; // u32, permissions of the whole path
+export const WALK_LEAF_LG2: u32 = 12; // u32
+export const WALK_HPA: u32 = 16; // u64, output address of exactly the iova asked
+export const WALK_PTE: u32 = 24; // u64, the last entry read
+export const WALK_PTE_ADDRESS: u32 = 32; // u32, its memory offset
+export const WALK_STEPS: u32 = 36; // u32, entries read
+export const WALK_STEP: u32 = 40; // first step
+export const STEP_ADDRESS: u32 = 0; // u64, of the entry: memory offset, or hpa when the guest owns the table
+export const STEP_PTE: u32 = 8; // u64
+export const STEP_LEVEL: u32 = 16; // u32
+export const STEP_PERM: u32 = 20; // u32, permissions so far
+export const STEP_BYTES: u32 = 24;
+export const MAX_LEVELS: u32 = 6;
+export const WALK_BYTES: u32 = 184;
+
+// --- Invalidation ring ---------------------------------------------------------------------------------------------------------
+export const RING_ENTRIES: u32 = 256;
+export const RING_TAG: u32 = 0; // u64, first tag to drop
+export const RING_SPAN: u32 = 8; // u32, further tags
+export const RING_KIND: u32 = 12; // u32
+export const RING_ENTRY_BYTES: u32 = 16;
+export const RING_DROP: u32 = 0;
+export const RING_CLEAR: u32 = 1; // everything: ids are about to be used again
+
+// --- Frames and status --------------------------------------------------------------------------------------------------------
+export const FRAME_LG2: u32 = 12;
+export const FRAME_BYTES: u32 = 4096;
+/** Formats, in the order of format/list.ts. */
+export const FORMAT_VTD_SECOND: u32 = 0;
+export const FORMAT_AMD_V1: u32 = 1;
+export const FORMATS: u32 = 2;
+/** What map answers; any other value is none. */
+export const STATUS_OK: u32 = 0;
+export const STATUS_OVERLAP: u32 = 1; // some of the range is mapped
+export const STATUS_NO_FRAMES: u32 = 2;
+export const STATUS_RANGE: u32 = 3; // outside the input or the output width
+export const STATUS_ALIGN: u32 = 4; // not a multiple of the smallest page, or empty
+export const STATUS_IN_SECTION: u32 = 5; // the caller's own thread is inside a section: waiting would deadlock
+export const STATUS_NOT_OWNED: u32 = 6; // the guest owns the table
+export const STATUS_PERM: u32 = 7; // the format cannot express this permission
+export const STATUS_ATTACHED: u32 = 8; // routes still lead to the domain
+/** unmap answers bytes removed, or one of these (no table holds that many bytes). */
+export const UNMAP_SPLIT: u64 = 0xffffffffffffffff; // the range ends inside a leaf
+export const UNMAP_IN_SECTION: u64 = 0xfffffffffffffffe;
+export const UNMAP_REFUSED: u64 = 0xfffffffffffffffd; // misaligned, outside the width, or a guest's table

@@ -1,0 +1,114 @@
+// Routes: (rid, pasid) is interned once to a record, in an open-addressed table whose slot index is the route. Interning
+// takes no lock: the key is claimed by compare-and-swap. Attach and detach rewrite the record in place. Imports layout, invalidate.
+import {
+  DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_HIGH, DOMAIN_ROUTES, ENGINE_DOMAINS, ENGINE_ROUTE_COUNT, ENGINE_ROUTE_KEYS,
+  ENGINE_ROUTE_MASK, ENGINE_ROUTES, NO_PASID, ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_BYTES, ROUTE_DOMAIN,
+  ROUTE_FIRST, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NEXT, ROUTE_NONE, ROUTE_SECOND, ROUTE_STREAK, ROUTE_TRANSLATE,
+  DOMAIN_BYTES, STATUS_IN_SECTION, STATUS_OK, TAG_ADDRESS_BITS,
+} from "./layout";
+import { lowBits } from "./format/format";
+import { advanceEpoch, classWord, inSection } from "./invalidate";
+
+const HASH: u64 = 0x9e3779b97f4a7c15;
+/** Route 0 is claimed by a key that no (rid, pasid) has. */
+export const RESERVED_KEY: u64 = 0xffffffffffffffff;
+
+/** Never 0 (an unclaimed slot): the pasid is stored plus one, and "none" becomes 2^32. */
+function keyOf(rid: u32, pasid: u32): u64 {
+  return (<u64>rid << 33) | (<u64>pasid + 1);
+}
+
+function keyAddress(engine: usize, index: u32): usize {
+  return load<u32>(engine, ENGINE_ROUTE_KEYS) + (index << 3);
+}
+
+export function routeRid(engine: usize, index: u32): u32 {
+  return <u32>(load<u64>(keyAddress(engine, index)) >> 33);
+}
+
+export function routePasid(engine: usize, index: u32): u32 {
+  return <u32>(load<u64>(keyAddress(engine, index)) - 1);
+}
+
+/** The route of (rid, pasid), made blocked if it is new; ROUTE_NONE when the table is full. rid has at most 31 bits. */
+export function internRoute(engine: usize, rid: u32, pasid: u32): u32 {
+  const key = keyOf(rid, pasid);
+  const mask = load<u32>(engine, ENGINE_ROUTE_MASK);
+  let index = <u32>((key * HASH) >> 32) & mask;
+  for (let probes: u32 = 0; probes <= mask; probes++, index = (index + 1) & mask) {
+    const address = keyAddress(engine, index);
+    let held = atomic.load<u64>(address);
+    if (!held) {
+      held = atomic.cmpxchg<u64>(address, 0, key);
+      if (!held) {
+        atomic.add<u32>(engine, 1, ENGINE_ROUTE_COUNT);
+        return index;
+      }
+    }
+    if (held == key) return index;
+  }
+  return ROUTE_NONE;
+}
+
+function routeAt(engine: usize, index: u32): usize {
+  return load<u32>(engine, ENGINE_ROUTES) + index * <u32>ROUTE_BYTES;
+}
+
+/** Takes the route out of its domain's list. */
+function unlink(engine: usize, index: u32, route: usize): void {
+  const domain = <usize>(load<u32>(engine, ENGINE_DOMAINS) + load<u32>(route, ROUTE_DOMAIN) * <u32>DOMAIN_BYTES);
+  const next = load<u32>(route, ROUTE_NEXT);
+  if (load<u32>(domain, DOMAIN_ROUTES) == index) {
+    store<u32>(domain, next, DOMAIN_ROUTES);
+    return;
+  }
+  let before = routeAt(engine, load<u32>(domain, DOMAIN_ROUTES));
+  while (load<u32>(before, ROUTE_NEXT) != index) before = routeAt(engine, load<u32>(before, ROUTE_NEXT));
+  store<u32>(before, next, ROUTE_NEXT);
+}
+
+/** Blocks the route: ids that match nothing, whatever else a reader of the record sees. */
+function block(engine: usize, index: u32): usize {
+  const route = routeAt(engine, index);
+  atomic.store<u64>(route, 0, ROUTE_FIRST);
+  atomic.store<u64>(route, 0, ROUTE_SECOND);
+  if (load<u32>(route, ROUTE_KIND) == ROUTE_TRANSLATE) unlink(engine, index, route);
+  atomic.store<u32>(route, ROUTE_BLOCKED, ROUTE_KIND);
+  return route;
+}
+
+export function blockRoute(engine: usize, index: u32): u32 {
+  if (inSection(engine)) return STATUS_IN_SECTION;
+  block(engine, index);
+  advanceEpoch(engine);
+  return STATUS_OK;
+}
+
+export function identityRoute(engine: usize, index: u32): u32 {
+  if (inSection(engine)) return STATUS_IN_SECTION;
+  atomic.store<u32>(block(engine, index), ROUTE_IDENTITY, ROUTE_KIND);
+  advanceEpoch(engine);
+  return STATUS_OK;
+}
+
+/** Sends the route to a domain. A route that leads elsewhere is moved. */
+export function attachRoute(engine: usize, index: u32, domainIndex: u32): u32 {
+  if (inSection(engine)) return STATUS_IN_SECTION;
+  const route = block(engine, index);
+  const domain = <usize>(load<u32>(engine, ENGINE_DOMAINS) + domainIndex * <u32>DOMAIN_BYTES);
+  store<u32>(route, domainIndex, ROUTE_DOMAIN);
+  store<u64>(route, load<u64>(domain, DOMAIN_BIAS), ROUTE_BIAS);
+  // What the walk accepts but a tag cannot hold never matches: it is walked, not cached.
+  const mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
+  const beyondTag = mask == ~(<u64>0) ? ~lowBits(TAG_ADDRESS_BITS) : 0;
+  store<u64>(route, load<u64>(domain, DOMAIN_HIGH) | beyondTag, ROUTE_HIGH);
+  store<u64>(route, mask & lowBits(TAG_ADDRESS_BITS), ROUTE_ADDRESS_MASK);
+  store<u32>(route, 0, ROUTE_STREAK);
+  store<u32>(route, load<u32>(domain, DOMAIN_ROUTES), ROUTE_NEXT);
+  store<u32>(domain, index, DOMAIN_ROUTES);
+  atomic.store<u32>(route, ROUTE_TRANSLATE, ROUTE_KIND);
+  atomic.store<u64>(route, classWord(domain, false), ROUTE_FIRST);
+  atomic.store<u64>(route, classWord(domain, true), ROUTE_SECOND);
+  advanceEpoch(engine);
+  return STATUS_OK;
+}

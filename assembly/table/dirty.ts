@@ -1,0 +1,69 @@
+// Accessed and dirty bits of a domain that tracks them: set by compare-and-swap on the path of one walk, and read or
+// cleared for a range. Ranges are first..last, inclusive. Imports layout, the format contract, runs; knows no format.
+import { DOMAIN_LEVELS, DOMAIN_ROOT, PERM_W, STEP_ADDRESS, STEP_BYTES, WALK_PTE_ADDRESS, WALK_STEP, WALK_STEPS } from "../layout";
+import { EntryOf, Format, LEAF, lowBits, TABLE } from "../format/format";
+import { Operation } from "../format/list";
+
+function setBits(entry: usize, bits: u64): void {
+  for (;;) {
+    const pte = atomic.load<u64>(entry);
+    if ((pte & bits) == bits || atomic.cmpxchg<u64>(entry, pte, pte | bits) == pte) return;
+  }
+}
+
+/** Marks the path of the walk record at c as accessed, and its leaf as dirty when d says that it was written through. */
+@unmanaged
+@final
+export class MarkUsed extends Operation {
+  run<F extends Format>(_engine: usize, _domain: usize, _a: u64, _b: u64, c: u64, d: u32): u64 {
+    const f = changetype<F>(0);
+    const walk = <usize>c;
+    let step = walk + WALK_STEP;
+    for (let n = load<u32>(walk, WALK_STEPS); n; n--, step += STEP_BYTES) setBits(<usize>load<u64>(step, STEP_ADDRESS), f.accessedBit());
+    if (d & PERM_W) setBits(load<u32>(walk, WALK_PTE_ADDRESS), f.dirtyBit());
+    return 0;
+  }
+}
+
+/** Bytes of dirty leaves in [first..last]; clears the bits when asked. A leaf that takes several entries is dirty if one is. */
+function collect<F extends Format>(table: usize, level: u32, first: u64, last: u64, clear: bool): u64 {
+  const f = changetype<F>(0);
+  const span = f.spanLg2(level);
+  let bytes: u64 = 0;
+  let at = first;
+  while (true) {
+    const entry = table + EntryOf.offset<F>(at, level);
+    let end = min(at | lowBits(span), last);
+    const pte = atomic.load<u64>(entry);
+    const kind = f.kind(pte, level);
+    if (kind == TABLE) {
+      bytes += collect<F>(<usize>f.tableAddress(pte), level - 1, at, end, clear);
+    } else if (kind == LEAF) {
+      const lg2 = f.leafLg2(pte, level);
+      end = min(at | lowBits(lg2), last);
+      if (leafDirty<F>(entry & ~(<usize>lowBits(lg2 - span + 3)), 1 << (lg2 - span), clear)) bytes += end - at + 1;
+    }
+    if (end == last) return bytes;
+    at = end + 1;
+  }
+}
+
+function leafDirty<F extends Format>(first: usize, entries: u32, clear: bool): bool {
+  const dirty = changetype<F>(0).dirtyBit();
+  let found = false;
+  for (let entry = first; entries; entries--, entry += 8) {
+    if (!(atomic.load<u64>(entry) & dirty)) continue;
+    found = true;
+    if (clear) atomic.and<u64>(entry, ~dirty);
+  }
+  return found;
+}
+
+/** Bytes of [a..b] that lie in dirty leaves; clears them if d. The caller invalidates what it cleared. */
+@unmanaged
+@final
+export class CollectDirty extends Operation {
+  run<F extends Format>(_engine: usize, domain: usize, a: u64, b: u64, _c: u64, d: u32): u64 {
+    return collect<F>(<usize>load<u64>(domain, DOMAIN_ROOT), load<u32>(domain, DOMAIN_LEVELS) - 1, a, b, d != 0);
+  }
+}

@@ -1,0 +1,160 @@
+// Map: two passes over the range. `plan` refuses overlap and counts the frames that the range needs; `put` writes and
+// cannot fail. Each pass works on runs: page size and number of leaves are chosen once per run. Ranges are first..last,
+// inclusive. Imports layout, frames, runs and the format contract; knows no format.
+import {
+  DOMAIN_ADDRESS_MASK, DOMAIN_FLAGS, DOMAIN_GUEST, DOMAIN_LEVELS, DOMAIN_OUTPUT_LG2, DOMAIN_ROOT, DOMAIN_BIAS, DOMAIN_HIGH,
+  STATUS_ALIGN, STATUS_NO_FRAMES, STATUS_NOT_OWNED, STATUS_OK, STATUS_OVERLAP, STATUS_PERM, STATUS_RANGE,
+} from "../layout";
+import { EntryOf, EMPTY, Format, lowBits, TABLE } from "../format/format";
+import { Operation } from "../format/list";
+import { Frames, takeFrame } from "./frames";
+import { anyOf, fillRun } from "./runs";
+
+/** `plan` met something that is mapped. */
+const OVERLAP: u32 = 0xffffffff;
+
+@unmanaged
+abstract class Run {
+  /** Log2 of the largest leaf at `level` for [at..last] -> hpa; 0 if none fits and a table is needed. */
+  @inline static leafLg2<F extends Format>(level: u32, at: u64, last: u64, hpa: u64): u32 {
+    const sizes = changetype<F>(0).leafSizes(level);
+    // Sizes allowed by alignment: every bit up to the lowest set bit of either address. By length: up to log2 of it.
+    const joint = at | hpa;
+    const aligned = joint == 0 ? ~(<u64>0) : joint ^ (joint - 1);
+    const length = last - at + 1;
+    const fits = length == 0 ? ~(<u64>0) : lowBits(64 - <u32>clz(length));
+    const possible = sizes & aligned & fits;
+    return possible ? 63 - <u32>clz(possible) : 0;
+  }
+
+  /** Last address of the run of leaves of 2^lg2 bytes that begins at `at`: to the end of the table, or to where a larger leaf may start. */
+  @inline static last<F extends Format>(level: u32, lg2: u32, at: u64, last: u64): u64 {
+    const f = changetype<F>(0);
+    const larger = f.leafSizes(level) & ~lowBits(lg2 + 1);
+    const tableLast = at | lowBits(f.spanLg2(level) + f.tableLg2());
+    const boundary = larger ? at | lowBits(<u32>ctz(larger)) : tableLast;
+    const limit = min(min(tableLast, boundary), last);
+    // Whole leaves only: the rest is another run.
+    const beyond = limit - at + 1;
+    return beyond == 0 ? limit : at + (beyond & ~lowBits(lg2)) - 1;
+  }
+}
+
+/** Frames that mapping [first..last] -> hpa needs under `table` (0: there is none yet), or OVERLAP. */
+function plan<F extends Format>(table: usize, level: u32, first: u64, last: u64, hpa: u64): u32 {
+  const f = changetype<F>(0);
+  const span = f.spanLg2(level);
+  let frames: u32 = 0;
+  let at = first;
+  while (true) {
+    const entry = table + EntryOf.offset<F>(at, level);
+    const lg2 = Run.leafLg2<F>(level, at, last, hpa);
+    let end: u64;
+    if (lg2) {
+      end = Run.last<F>(level, lg2, at, last);
+      if (table && anyOf(entry, <u32>((end - at) >> span) + 1, ~(<u64>0))) return OVERLAP;
+    } else {
+      end = min(at | lowBits(span), last);
+      const pte = table ? load<u64>(entry) : 0;
+      const kind = f.kind(pte, level);
+      if (kind != EMPTY && kind != TABLE) return OVERLAP;
+      if (kind == EMPTY) frames++;
+      if (level > 1 || kind == TABLE) {
+        const below = plan<F>(kind == TABLE ? <usize>f.tableAddress(pte) : 0, level - 1, at, end, hpa);
+        if (below == OVERLAP) return OVERLAP;
+        frames += below;
+      }
+    }
+    if (end == last) return frames;
+    hpa += end - at + 1;
+    at = end + 1;
+  }
+}
+
+/** Writes what `plan` has allowed. A new table is complete before its pointer is stored. */
+function put<F extends Format>(
+  engine: usize, table: usize, level: u32, first: u64, last: u64, hpa: u64, perm: u32,
+): void {
+  const f = changetype<F>(0);
+  const span = f.spanLg2(level);
+  let at = first;
+  while (true) {
+    const entry = table + EntryOf.offset<F>(at, level);
+    const lg2 = Run.leafLg2<F>(level, at, last, hpa);
+    let end: u64;
+    if (lg2) {
+      end = Run.last<F>(level, lg2, at, last);
+      putLeaves<F>(entry, level, lg2, <u32>((end - at) >> lg2) + 1, hpa, perm);
+      Frames.addLive(engine, table, <u32>((end - at) >> span) + 1);
+    } else {
+      end = min(at | lowBits(span), last);
+      const pte = load<u64>(entry);
+      if (f.kind(pte, level) == TABLE) {
+        put<F>(engine, <usize>f.tableAddress(pte), level - 1, at, end, hpa, perm);
+      } else {
+        const whole = level == 1 && end - at == lowBits(span);
+        const child = takeFrame(engine, !whole);
+        put<F>(engine, child, level - 1, at, end, hpa, perm);
+        atomic.store<u64>(entry, f.makeTable(level, child));
+        Frames.addLive(engine, table, 1);
+      }
+    }
+    if (end == last) return;
+    hpa += end - at + 1;
+    at = end + 1;
+  }
+}
+
+/** n leaves of 2^lg2 bytes from `entry` up; a leaf larger than its entry's span repeats its value. */
+function putLeaves<F extends Format>(entry: usize, level: u32, lg2: u32, n: u32, hpa: u64, perm: u32): void {
+  const f = changetype<F>(0);
+  const repeat: u32 = 1 << (lg2 - f.spanLg2(level));
+  if (repeat == 1) {
+    fillRun(entry, n, f.makeLeaf(level, lg2, hpa, perm), <u64>1 << lg2);
+    return;
+  }
+  for (; n; n--, entry += repeat << 3, hpa += <u64>1 << lg2) fillRun(entry, repeat, f.makeLeaf(level, lg2, hpa, perm), 0);
+}
+
+/** Status of a range before any table is looked at. */
+function checkRange<F extends Format>(domain: usize, first: u64, last: u64, hpa: u64, perm: u32): u32 {
+  const f = changetype<F>(0);
+  if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST) return STATUS_NOT_OWNED;
+  if (perm > 7 || !(f.expressible() & (1 << perm))) return STATUS_PERM;
+  if (((first | (last + 1) | hpa) & lowBits(f.smallLg2())) != 0 || last < first) return STATUS_ALIGN;
+  const bias = load<u64>(domain, DOMAIN_BIAS);
+  const high = load<u64>(domain, DOMAIN_HIGH);
+  if ((((first + bias) | (last + bias)) & high) != 0) return STATUS_RANGE;
+  if ((first & ~load<u64>(domain, DOMAIN_ADDRESS_MASK)) != (last & ~load<u64>(domain, DOMAIN_ADDRESS_MASK))) return STATUS_RANGE;
+  const hpaLast = hpa + (last - first);
+  return hpaLast < hpa || (hpaLast & ~lowBits(load<u32>(domain, DOMAIN_OUTPUT_LG2))) != 0 ? STATUS_RANGE : STATUS_OK;
+}
+
+/** [a..b] -> hpa c with PERM_* d: a STATUS_*. Nothing is written unless it is STATUS_OK. */
+@unmanaged
+@final
+export class MapRange extends Operation {
+  run<F extends Format>(engine: usize, domain: usize, a: u64, b: u64, c: u64, d: u32): u64 {
+    const status = checkRange<F>(domain, a, b, c, d);
+    if (status != STATUS_OK) return status;
+    const root = <usize>load<u64>(domain, DOMAIN_ROOT);
+    const top = load<u32>(domain, DOMAIN_LEVELS) - 1;
+    const frames = plan<F>(root, top, a, b, c);
+    if (frames == OVERLAP) return STATUS_OVERLAP;
+    if (frames > Frames.available(engine)) return STATUS_NO_FRAMES;
+    put<F>(engine, root, top, a, b, c, d);
+    return STATUS_OK;
+  }
+}
+
+/** As MapRange without the writing: answers the frames needed in the high half and a STATUS_* in the low half. */
+@unmanaged
+@final
+export class PlanRange extends Operation {
+  run<F extends Format>(_engine: usize, domain: usize, a: u64, b: u64, c: u64, d: u32): u64 {
+    const status = checkRange<F>(domain, a, b, c, d);
+    if (status != STATUS_OK) return status;
+    const frames = plan<F>(<usize>load<u64>(domain, DOMAIN_ROOT), load<u32>(domain, DOMAIN_LEVELS) - 1, a, b, c);
+    return frames == OVERLAP ? STATUS_OVERLAP : <u64>frames << 32;
+  }
+}

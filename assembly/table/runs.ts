@@ -1,0 +1,64 @@
+// Runs of equal or stepping entries, eight at a time: fill, clear, and the question whether anything is there.
+// Knows no format: presence is a mask. Imports nothing.
+
+/** Any of n entries from `entry` up has a bit of `mask`. */
+export function anyOf(entry: usize, n: u32, mask: u64): bool {
+  let p = entry;
+  const end = entry + (n << 3);
+  let found: u64 = 0;
+  if (n >= 8) {
+    let all = i64x2.splat(0);
+    const lastEight = end - 64;
+    do {
+      all = v128.or(all, v128.or(v128.or(v128.load(p), v128.load(p, 16)), v128.or(v128.load(p, 32), v128.load(p, 48))));
+      p += 64;
+    } while (p <= lastEight);
+    found = <u64>(i64x2.extract_lane(all, 0) | i64x2.extract_lane(all, 1));
+  }
+  for (; p < end; p += 8) found |= load<u64>(p);
+  return (found & mask) != 0;
+}
+
+/** How many of n entries have a bit of `mask`. */
+export function countOf(entry: usize, n: u32, mask: u64): u32 {
+  let count: u32 = 0;
+  const end = entry + (n << 3);
+  for (let p = entry; p < end; p += 8) count += u32((load<u64>(p) & mask) != 0);
+  return count;
+}
+
+export function clearRun(entry: usize, n: u32): void {
+  let p = entry;
+  const end = entry + (n << 3);
+  const zero = i64x2.splat(0);
+  for (; p + 16 <= end; p += 16) v128.store(p, zero);
+  if (p < end) store<u64>(p, 0);
+}
+
+/** Stores n entries: pte, pte + step, pte + 2 * step, ... */
+export function fillRun(entry: usize, n: u32, pte: u64, step: u64): void {
+  let p = entry;
+  const end = entry + (n << 3);
+  if (n >= 8) {
+    const two = i64x2.splat(<i64>(step << 1));
+    const eight = i64x2.splat(<i64>(step << 3));
+    let a = i64x2.add(i64x2.splat(<i64>pte), i64x2.replace_lane(i64x2.splat(0), 1, <i64>step));
+    let b = i64x2.add(a, two);
+    let c = i64x2.add(b, two);
+    let d = i64x2.add(c, two);
+    const lastEight = end - 64;
+    do {
+      v128.store(p, a);
+      v128.store(p, b, 16);
+      v128.store(p, c, 32);
+      v128.store(p, d, 48);
+      a = i64x2.add(a, eight);
+      b = i64x2.add(b, eight);
+      c = i64x2.add(c, eight);
+      d = i64x2.add(d, eight);
+      p += 64;
+    } while (p <= lastEight);
+    pte += step * <u64>((p - entry) >> 3);
+  }
+  for (; p < end; p += 8, pte += step) store<u64>(p, pte);
+}

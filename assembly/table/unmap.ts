@@ -1,0 +1,133 @@
+// Unmap: removes exactly the range, frees tables that end up empty, and counts the bytes. Live-entry counts let a whole
+// leaf table go without one of its entries being read. Ranges are first..last, inclusive. Imports layout, frames, runs,
+// the format contract; knows no format. The caller invalidates, waits for readers and releases limbo.
+import {
+  DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_GUEST, DOMAIN_HIGH, DOMAIN_LEVELS, DOMAIN_ROOT, ENGINE_CLEARED,
+  UNMAP_REFUSED, UNMAP_SPLIT,
+} from "../layout";
+import { EMPTY, EntryOf, Format, LEAF, lowBits, TABLE } from "../format/format";
+import { Operation } from "../format/list";
+import { Frames, retireFrame } from "./frames";
+import { clearRun, countOf } from "./runs";
+
+/** Records that leaves of 2^lg2 bytes went, so that the caller invalidates the IOTLB classes that could hold them. */
+function noteCleared(engine: usize, lg2: u32): void {
+  store<u64>(engine, load<u64>(engine, ENGINE_CLEARED) | (<u64>1 << lg2), ENGINE_CLEARED);
+}
+
+/** Bytes mapped below `table`, which nothing points to any more; retires its frames. Leaf entries are counted, not read. */
+function drop<F extends Format>(engine: usize, table: usize, level: u32): u64 {
+  const f = changetype<F>(0);
+  const span = f.spanLg2(level);
+  const live = Frames.live(engine, table);
+  let bytes: u64 = 0;
+  if (level == 0) {
+    bytes = <u64>live << span;
+    // The leaves may be of any size that this level allows; the caller only asks which classes were touched.
+    noteCleared(engine, span);
+  } else {
+    let seen: u32 = 0;
+    for (let entry = table; seen < live; entry += 8) {
+      const pte = load<u64>(entry);
+      if (!pte) continue;
+      seen++;
+      if (f.kind(pte, level) == TABLE) {
+        bytes += drop<F>(engine, <usize>f.tableAddress(pte), level - 1);
+      } else {
+        bytes += <u64>1 << span;
+        noteCleared(engine, f.leafLg2(pte, level));
+      }
+    }
+  }
+  retireFrame(engine, table);
+  return bytes;
+}
+
+/** Removes the entries of [first..last] in a leaf table: bytes removed. */
+function takeLeaves<F extends Format>(engine: usize, table: usize, first: u64, last: u64): u64 {
+  const span = changetype<F>(0).spanLg2(0);
+  const entry = table + EntryOf.offset<F>(first, 0);
+  const n = <u32>((last - first) >> span) + 1;
+  const live = countOf(entry, n, ~(<u64>0));
+  if (!live) return 0;
+  clearRun(entry, n);
+  Frames.addLive(engine, table, -live);
+  noteCleared(engine, span);
+  return <u64>live << span;
+}
+
+/** Removes [first..last] below `table`: bytes removed. `checkEdge` has made sure that no leaf is cut. */
+function take<F extends Format>(engine: usize, table: usize, level: u32, first: u64, last: u64): u64 {
+  if (level == 0) return takeLeaves<F>(engine, table, first, last);
+  const f = changetype<F>(0);
+  const span = f.spanLg2(level);
+  let bytes: u64 = 0;
+  let at = first;
+  while (true) {
+    const entry = table + EntryOf.offset<F>(at, level);
+    const end = min(at | lowBits(span), last);
+    const pte = load<u64>(entry);
+    const kind = f.kind(pte, level);
+    if (kind == LEAF) {
+      atomic.store<u64>(entry, 0);
+      Frames.addLive(engine, table, -1);
+      noteCleared(engine, f.leafLg2(pte, level));
+      bytes += <u64>1 << span;
+    } else if (kind == TABLE) {
+      const child = <usize>f.tableAddress(pte);
+      const whole = end - at == lowBits(span);
+      if (!whole) bytes += take<F>(engine, child, level - 1, at, end);
+      if (whole || !Frames.live(engine, child)) {
+        atomic.store<u64>(entry, 0);
+        Frames.addLive(engine, table, -1);
+        bytes += drop<F>(engine, child, level - 1);
+      }
+    }
+    if (end == last) return bytes;
+    at = end + 1;
+  }
+}
+
+/** True if the leaf that holds `at` begins before `first` or ends after `last`. */
+function cutsLeaf<F extends Format>(domain: usize, at: u64, first: u64, last: u64): bool {
+  const f = changetype<F>(0);
+  let table = <usize>load<u64>(domain, DOMAIN_ROOT);
+  let level = load<u32>(domain, DOMAIN_LEVELS) - 1;
+  while (true) {
+    const pte = load<u64>(table + EntryOf.offset<F>(at, level));
+    const kind = f.kind(pte, level);
+    if (kind == EMPTY) return false;
+    if (kind == LEAF) {
+      const within = lowBits(f.leafLg2(pte, level));
+      return (at & ~within) < first || (at | within) > last;
+    }
+    table = <usize>f.tableAddress(pte);
+    level--;
+  }
+}
+
+/** Removes [a..b]: bytes removed, UNMAP_SPLIT if it would cut a leaf, UNMAP_REFUSED if it is no range of this space. */
+@unmanaged
+@final
+export class UnmapRange extends Operation {
+  run<F extends Format>(engine: usize, domain: usize, a: u64, b: u64, _c: u64, _d: u32): u64 {
+    const f = changetype<F>(0);
+    const bias = load<u64>(domain, DOMAIN_BIAS);
+    const high = load<u64>(domain, DOMAIN_HIGH);
+    const mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
+    if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST) return UNMAP_REFUSED;
+    if (b < a || ((a | (b + 1)) & lowBits(f.smallLg2())) != 0) return UNMAP_REFUSED;
+    if ((((a + bias) | (b + bias)) & high) != 0 || (a & ~mask) != (b & ~mask)) return UNMAP_REFUSED;
+    if (cutsLeaf<F>(domain, a, a, b) || cutsLeaf<F>(domain, b, a, b)) return UNMAP_SPLIT;
+    return take<F>(engine, <usize>load<u64>(domain, DOMAIN_ROOT), load<u32>(domain, DOMAIN_LEVELS) - 1, a, b);
+  }
+}
+
+/** Retires every table of the domain, the root too. */
+@unmanaged
+@final
+export class DropTables extends Operation {
+  run<F extends Format>(engine: usize, domain: usize, _a: u64, _b: u64, _c: u64, _d: u32): u64 {
+    return drop<F>(engine, <usize>load<u64>(domain, DOMAIN_ROOT), load<u32>(domain, DOMAIN_LEVELS) - 1);
+  }
+}

@@ -1,0 +1,189 @@
+// Translate: request -> route -> IOTLB; what missed is walked in batches; what is left goes through the exact walker and
+// ends in the fault ring. The scalar call is the same with one lane. Imports everything below it.
+import {
+  DATA_VALID, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_FRAGMENTED, DOMAIN_TRACK_DIRTY, ENGINE_ROUTE_MASK, ENGINE_ROUTES, PERM_MASK,
+  PERM_W, PORT_CAPACITY, PORT_COUNT_FAULTS, PORT_COUNT_LANES, PORT_COUNT_MISSES, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB,
+  PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_WALK,
+  REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_FAULT_BIT, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT,
+  ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_FIRST, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE,
+  ROUTE_SECOND, WALK_HPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE,
+} from "./layout";
+import { faultResult, pushFault, REASON_BAD_REQUEST, REASON_BLOCKED, REASON_NO_ROUTE } from "./fault";
+import { dispatch } from "./format/list";
+import { applyRing } from "./invalidate";
+import { fillFor, Iotlb } from "./iotlb";
+import { Request, Route, Walker } from "./request";
+import { routePasid, routeRid } from "./route";
+import { WalkMisses } from "./table/batch-walk";
+import { MarkUsed } from "./table/dirty";
+import { WalkExact } from "./table/walk";
+
+/** The run of an identity answer is the whole space; its address is the iova, which may need all 64 bits. */
+const IDENTITY_RESULT: u64 = (<u64>1 << RESULT_IDENTITY_BIT) | (<u64>63 << RESULT_RUN_SHIFT);
+const OFFSET_MASK: u64 = 0xfff;
+
+@unmanaged
+abstract class Lookup {
+  /** The result of a hit, or 0: a miss, an address that breaks the route's rule, or a permission that the entry lacks. */
+  @inline static result(route: usize, iotlb: usize, hashShift: u64, iova: u64, need: u32): u64 {
+    const addressMask = load<u64>(route, ROUTE_ADDRESS_MASK);
+    let word = load<u64>(route, ROUTE_FIRST);
+    let tag = Iotlb.tag(word, iova, addressMask);
+    let data = Iotlb.probe(Iotlb.set(iotlb, hashShift, tag), tag);
+    if (!data) {
+      word = load<u64>(route, ROUTE_SECOND);
+      tag = Iotlb.tag(word, iova, addressMask);
+      data = Iotlb.probe(Iotlb.set(iotlb, hashShift, tag), tag);
+      if (!data) return 0;
+    }
+    const against = ((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) | (<u64>need & ~(data & PERM_MASK));
+    return against ? 0 : (data & ~OFFSET_MASK) | (iova & ((<u64>1 << word) - 1));
+  }
+}
+
+/**
+ * Translates the first n requests of the port; answers how many were refused. The caller is inside a section, or its
+ * thread is the only one. n beyond the port's capacity is cut to it.
+ */
+export function translate(port: usize, n: u32): u32 {
+  const engine = <usize>load<u32>(port, PORT_ENGINE);
+  const routes = <usize>load<u32>(engine, ENGINE_ROUTES);
+  const routeMask = load<u32>(engine, ENGINE_ROUTE_MASK);
+  const iotlb = <usize>load<u32>(port, PORT_IOTLB);
+  const hashShift: u64 = load<u32>(port, PORT_HASH_SHIFT);
+  const requests = <usize>load<u32>(port, PORT_REQUESTS);
+  const misses = <usize>load<u32>(port, PORT_MISSES);
+  n = min(n, load<u32>(port, PORT_CAPACITY));
+  const end = requests + n * REQUEST_BYTES;
+  let miss = misses;
+  let result = <usize>load<u32>(port, PORT_RESULTS);
+  for (let request = requests; request < end; request += REQUEST_BYTES, result += 8) {
+    const route = Route.at(routes, routeMask, Request.route(request));
+    const answer = Lookup.result(route, iotlb, hashShift, Request.iova(request), Request.need(request));
+    if (answer) {
+      store<u64>(result, answer);
+    } else {
+      store<u32>(miss, <u32>(request - requests) >> 4);
+      miss += 4;
+    }
+  }
+  const missed = <u32>(miss - misses) >> 2;
+  store<u64>(port, load<u64>(port, PORT_COUNT_LANES) + n, PORT_COUNT_LANES);
+  if (!missed) return 0;
+  return answerMisses(engine, port, <u32>requests, load<u32>(port, PORT_RESULTS), missed);
+}
+
+/** One translation, outside the batch buffers: true if it was translated; the result word is PORT_RESULT either way. */
+export function translateOne(port: usize, iova: u64, routeIndex: u32, need: u32): bool {
+  applyRing(port);
+  const engine = <usize>load<u32>(port, PORT_ENGINE);
+  const route = Route.at(load<u32>(engine, ENGINE_ROUTES), load<u32>(engine, ENGINE_ROUTE_MASK), routeIndex);
+  store<u64>(port, load<u64>(port, PORT_COUNT_LANES) + 1, PORT_COUNT_LANES);
+  const answer = Lookup.result(route, load<u32>(port, PORT_IOTLB), load<u32>(port, PORT_HASH_SHIFT), iova, need);
+  if (answer) {
+    store<u64>(port, answer, PORT_RESULT);
+    return true;
+  }
+  const request = port + PORT_REQUEST;
+  store<u64>(request, iova, REQUEST_IOVA);
+  store<u32>(request, routeIndex, REQUEST_ROUTE);
+  store<u32>(request, need, REQUEST_NEED);
+  store<u32>(load<u32>(port, PORT_MISSES), 0);
+  return answerMisses(engine, port, <u32>request, <u32>(port + PORT_RESULT), 1) == 0;
+}
+
+/** Answers the lanes in the port's miss list; how many of them were refused. */
+function answerMisses(engine: usize, port: usize, requests: u32, results: u32, missed: u32): u32 {
+  store<u32>(port, requests, PORT_LANE_REQUESTS);
+  store<u32>(port, results, PORT_LANE_RESULTS);
+  store<u64>(port, load<u64>(port, PORT_COUNT_MISSES) + missed, PORT_COUNT_MISSES);
+  const before = load<u64>(port, PORT_COUNT_FAULTS);
+  const misses = <usize>load<u32>(port, PORT_MISSES);
+  let left: u32 = 0;
+  let walkers: u32 = 0;
+  for (let i: u32 = 0; i < missed; i++) {
+    const lane = load<u32>(misses + (i << 2));
+    const request = Request.at(requests, lane);
+    if (answerUnwalked(engine, port, lane, request)) continue;
+    walkers |= 1 << Route.walker(port, Route.of(port, request));
+    store<u32>(misses + (left++ << 2), lane);
+  }
+  for (; walkers && left; walkers &= walkers - 1) {
+    const walker = ctz(walkers);
+    left = <u32>dispatch<WalkMisses>(walker >> 1, engine, port, left, 0, 0, walker);
+  }
+  for (let i: u32 = 0; i < left; i++) walkLane(engine, port, load<u32>(misses + (i << 2)));
+  return <u32>(load<u64>(port, PORT_COUNT_FAULTS) - before);
+}
+
+/** Answers a lane that no table decides: a bad request, a blocked route, identity. False if it has to be walked. */
+function answerUnwalked(engine: usize, port: usize, lane: u32, request: usize): bool {
+  if (Request.need(request) > <u32>PERM_MASK) return refuse(engine, port, lane, request, REASON_BAD_REQUEST, 0, 0, 0);
+  const kind = atomic.load<u32>(Route.of(port, request), ROUTE_KIND);
+  if (kind == ROUTE_BLOCKED) {
+    const index = Request.route(request);
+    const unknown = index == ROUTE_NONE || index > load<u32>(engine, ENGINE_ROUTE_MASK);
+    return refuse(engine, port, lane, request, unknown ? REASON_NO_ROUTE : REASON_BLOCKED, 0, 0, 0);
+  }
+  if (kind == ROUTE_IDENTITY) {
+    // The low bits repeat the iova for readers that never use more than 56; the identity bit says which to believe.
+    const low = Request.iova(request) & 0x00ffffffffffffff;
+    store<u64>(load<u32>(port, PORT_LANE_RESULTS) + (lane << 3), IDENTITY_RESULT | low);
+    return true;
+  }
+  return false;
+}
+
+/** The exact walk of one lane: a translation that only needed its accessed or dirty bit, or a fault with its reason. */
+function walkLane(engine: usize, port: usize, lane: u32): void {
+  const request = Request.at(load<u32>(port, PORT_LANE_REQUESTS), lane);
+  const route = Route.of(port, request);
+  const domain = Route.domain(port, route);
+  const format = load<u32>(domain, DOMAIN_FORMAT);
+  const iova = Request.iova(request);
+  const need = Request.need(request);
+  const walk = port + PORT_WALK;
+  const reason = <u32>dispatch<WalkExact>(format, engine, domain, iova, 0, walk, need);
+  if (reason) {
+    refuse(engine, port, lane, request, reason, Walker.stage(domain), load<u32>(walk, WALK_LEVEL), load<u64>(walk, WALK_PTE));
+    return;
+  }
+  const lg2 = load<u32>(walk, WALK_LEAF_LG2);
+  const hpa = load<u64>(walk, WALK_HPA);
+  let perm = load<u32>(walk, WALK_PERM);
+  if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_TRACK_DIRTY) {
+    dispatch<MarkUsed>(format, engine, domain, 0, 0, walk, need);
+    if (!(need & PERM_W)) perm &= ~PERM_W;
+  }
+  if (((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) == 0) {
+    if (fillFor(port, route, iova, hpa, lg2, DATA_VALID | <u64>perm)) atomic.store<u32>(domain, 1, DOMAIN_FRAGMENTED);
+  }
+  store<u64>(load<u32>(port, PORT_LANE_RESULTS) + (lane << 3), hpa | (<u64>lg2 << RESULT_RUN_SHIFT));
+}
+
+/** Writes the refusal and its record; always true, so that a caller can end with it. */
+function refuse(
+  engine: usize, port: usize, lane: u32, request: usize, reason: u32, stage: u32, level: u32, pte: u64,
+): bool {
+  const index = Request.route(request);
+  const known = index != ROUTE_NONE && index <= load<u32>(engine, ENGINE_ROUTE_MASK);
+  const rid = known ? routeRid(engine, index) : 0;
+  const pasid = known ? routePasid(engine, index) : 0;
+  store<u64>(load<u32>(port, PORT_LANE_RESULTS) + (lane << 3), faultResult(reason, level));
+  pushFault(port, lane, Request.iova(request), 0, pte, rid, pasid, index, Request.need(request), reason, stage, level);
+  return true;
+}
+
+/** The scalar call with a number: hpa, -1 if refused, -2 if the answer is no exact number (PORT_RESULT has it). iova < 2^53. */
+export function translateNumber(port: usize, iova: f64, routeIndex: u32, need: u32): f64 {
+  if (!translateOne(port, <u64>iova, routeIndex, need)) return -1;
+  const result = load<u64>(port, PORT_RESULT);
+  if (result >> RESULT_IDENTITY_BIT & 1) return iova;
+  const hpa = result & 0x00ffffffffffffff;
+  return hpa >> 53 ? -2 : <f64>hpa;
+}
+
+/** The scalar call with two halves: true if translated; PORT_RESULT has the result word. */
+export function translateHalves(port: usize, iovaLow: u32, iovaHigh: u32, routeIndex: u32, need: u32): bool {
+  return translateOne(port, (<u64>iovaHigh << 32) | iovaLow, routeIndex, need);
+}

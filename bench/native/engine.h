@@ -1,0 +1,49 @@
+// What the native baselines share: types, and loads and stores at offsets of the engine's memory. layout.h is written at
+// run time from the built engine's layout (bench/native.mjs), so that both sides use the same words.
+#pragma once
+#include <stdint.h>
+#include <string.h>
+#include "layout.h"
+
+typedef uint8_t u8;
+typedef uint32_t u32;
+typedef uint64_t u64;
+
+static inline u32 load32(const u8 *memory, u32 at)
+{
+  u32 value;
+  memcpy(&value, memory + at, sizeof value);
+  return value;
+}
+
+static inline u64 load64(const u8 *memory, u32 at)
+{
+  u64 value;
+  memcpy(&value, memory + at, sizeof value);
+  return value;
+}
+
+static inline void store32(u8 *memory, u32 at, u32 value)
+{
+  memcpy(memory + at, &value, sizeof value);
+}
+
+static inline void store64(u8 *memory, u32 at, u64 value)
+{
+  memcpy(memory + at, &value, sizeof value);
+}
+
+/** Record of route `index`; an index outside the table is route 0, which is always blocked. */
+static inline u32 route_at(u32 routes, u32 mask, u32 index)
+{
+  return routes + (index <= mask ? index : ROUTE_NONE) * ROUTE_BYTES;
+}
+
+/** Looks up the port's first n requests and writes the results of hits; the other lanes go to the miss list: how many. */
+u32 translate_hits(u8 *memory, u32 port, u32 n);
+
+/** Walks the table of each of the port's first n requests and writes results: how many were refused. */
+u32 translate_walking(u8 *memory, u32 port, u32 n);
+
+/** Follows a chain of u32 offsets from `at`: where it is after that many steps. */
+u32 chase(const u8 *memory, u32 at, u32 steps);

@@ -1,0 +1,17 @@
+// The whole build: engine (both binaries, checked), layout, TypeScript, and the engine beside its loader in dist/.
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import { checkEngine } from "./check-engine.mjs";
+
+const run = (file, ...args) => execFileSync(process.execPath, [file, ...args], { stdio: ["ignore", "inherit", "inherit"] });
+
+fs.mkdirSync("build", { recursive: true });
+run("scripts/layout.mjs");
+for (const kind of ["shared", "unshared"]) {
+  run("node_modules/assemblyscript/bin/asc.js", "--target", kind);
+  checkEngine(`src/engine/engine.${kind}.wasm`);
+}
+fs.rmSync("dist", { recursive: true, force: true });
+run("node_modules/typescript/bin/tsc", "-p", "tsconfig.json");
+for (const kind of ["shared", "unshared"]) fs.copyFileSync(`src/engine/engine.${kind}.wasm`, `dist/engine/engine.${kind}.wasm`);
+fs.chmodSync("dist/cli/main.js", 0o755);

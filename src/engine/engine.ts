@@ -1,0 +1,267 @@
+// The engine: one arena in one memory, and the calls that change what it translates. Control plane only: addresses are
+// bigint, ranges first..last, inclusive. The data plane is Port. Imports module, memory, layout, port, errors.
+import { EngineError, integerIn } from "./errors.js";
+import * as L from "./layout.js";
+import { placeEngine, type AdoptedMemory, type OwnedMemory, type Placement } from "./memory.js";
+import { instantiate, loadModule, type EngineExports } from "./module.js";
+import { Port } from "./port.js";
+import { readWalk, type Walk } from "./walk-record.js";
+
+export interface EngineOptions {
+  memory?: OwnedMemory | AdoptedMemory;
+  /** Most slots (ranges of host-physical addresses). Default 1024. */
+  slots?: number;
+  /** Most (rid, pasid) pairs, a power of two, 8..2^20. Default 4096. One is reserved. */
+  routes?: number;
+  /** Most domains at once. Default 1024. */
+  domains?: number;
+  ports?: {
+    /** Most ports at once. Default 8. */
+    count?: number;
+    /** Sets of 4 entries in each IOTLB, a power of two, 1..2^20. Default 1024. */
+    iotlbSets?: number;
+    /** Lanes of a batch, a multiple of 16. Default 4096. */
+    lanes?: number;
+    /** Fault records that a port keeps, a power of two, 4..2^20. Default 1024. */
+    faults?: number;
+  };
+  /** First IOTLB id, 2..2^19-2, even. Only tests of the wrap need another than 2. */
+  firstIotlbId?: number;
+}
+
+export interface DomainOptions {
+  /** L.FORMAT_* */
+  format: number;
+  levels: number;
+  /** Bits of an input address. */
+  width: number;
+  /** What must hold above the width: "zero", "sign", or "sign-tbi" (sign with the top byte ignored). */
+  rule?: "zero" | "sign" | "sign-tbi";
+  /** Bits of an output address, at most 52. */
+  outputWidth: number;
+  /** Keep accessed and dirty bits. */
+  trackDirty?: boolean;
+  /** The guest owns the table: hpa of its root, read through slots. */
+  guestRoot?: bigint;
+}
+
+export type SlotKind = "memory" | "zero" | "device";
+
+/** Part of a slot from some address on. */
+export interface Span {
+  kind: SlotKind;
+  /** Memory offset of the address; 0 unless the kind is "memory". */
+  offset: number;
+  /** From the address to the end of the slot. */
+  bytes: number;
+}
+
+const SLOT_KINDS = { memory: L.SLOT_MEMORY, zero: L.SLOT_ZERO, device: L.SLOT_DEVICE } as const;
+const SLOT_KIND_NAMES = [undefined, "memory", "zero", "device"] as const;
+const RULES = { zero: L.RULE_ZERO, sign: L.RULE_SIGN, "sign-tbi": L.RULE_SIGN_TBI } as const;
+
+function powerOfTwo(field: string, value: unknown, first: number, last: number): number {
+  const n = integerIn(field, value, first, last);
+  if ((n & (n - 1)) !== 0) throw new EngineError("BAD_OPTION", `must be a power of two, not ${n}`, field, n);
+  return n;
+}
+
+const lg2 = (n: number): number => 31 - Math.clz32(n);
+
+export class Engine {
+  readonly memory: WebAssembly.Memory;
+  readonly shared: boolean;
+  /** Address of the engine header. */
+  readonly address: number;
+  /** Memory offset and bytes of the RAM of an owned memory. */
+  readonly ram: { offset: number; length: number };
+  /** Frames for page tables. */
+  readonly frames: number;
+  /** @internal */
+  readonly exports: EngineExports;
+  readonly #arena: { first: number; last: number };
+
+  private constructor(place: Placement, exports: EngineExports, frames: number) {
+    this.memory = place.memory;
+    this.shared = place.shared;
+    this.address = place.arenaOffset;
+    this.ram = { offset: place.ramOffset, length: place.ramLength };
+    this.frames = frames;
+    this.exports = exports;
+    this.#arena = { first: place.arenaOffset, last: place.arenaOffset + place.arenaLength - 1 };
+  }
+
+  /** Throws EngineError BAD_OPTION naming the field, or NO_ARENA if the arena cannot hold what is asked. */
+  static async create(options: EngineOptions = {}): Promise<Engine> {
+    const ports = options.ports ?? {};
+    const slots = integerIn("slots", options.slots ?? 1024, 1, 1 << 20);
+    const routes = powerOfTwo("routes", options.routes ?? 4096, 8, 1 << 20);
+    const domains = integerIn("domains", options.domains ?? 1024, 1, 1 << 16);
+    const count = integerIn("ports.count", ports.count ?? 8, 1, 1024);
+    const sets = powerOfTwo("ports.iotlbSets", ports.iotlbSets ?? 1024, 1, 1 << 20);
+    const lanes = integerIn("ports.lanes", ports.lanes ?? 4096, 16, 1 << 20);
+    if (lanes % 16 !== 0) throw new EngineError("BAD_OPTION", `must be a multiple of 16, not ${lanes}`, "ports.lanes", lanes);
+    const faults = powerOfTwo("ports.faults", ports.faults ?? 1024, 4, 1 << 20);
+    const firstId = integerIn("firstIotlbId", options.firstIotlbId ?? 2, 2, L.ID_LIMIT - 2);
+    if (firstId % 2 !== 0) throw new EngineError("BAD_OPTION", `must be even, not ${firstId}`, "firstIotlbId", firstId);
+    const place = placeEngine(options.memory);
+    const exports = instantiate(await loadModule(place.shared), place.memory);
+    if (options.memory && "adopt" in options.memory) new Uint8Array(place.memory.buffer, place.arenaOffset, place.arenaLength).fill(0);
+    const frames = exports.createEngine(place.arenaOffset, place.arenaLength, slots, lg2(routes), domains, count, lg2(sets), lanes,
+      faults, firstId) >>> 0;
+    if (frames === 0) {
+      throw new EngineError("NO_ARENA", `${place.arenaLength} bytes cannot hold these slots, routes, domains and ports`, "memory.arena",
+        place.arenaLength);
+    }
+    return new Engine(place, exports, frames);
+  }
+
+  /** A word of the engine header; `offset` is L.ENGINE_*. */
+  word(offset: number): number {
+    return this.#words32()[(this.address + offset) >>> 2] ?? 0;
+  }
+
+  get framesUsed(): number {
+    return this.word(L.ENGINE_FRAMES_USED);
+  }
+
+  /** Makes first..last a slot; `offset` is the memory offset of the first byte of a "memory" slot. Multiples of 4096. */
+  addSlot(first: bigint, last: bigint, kind: SlotKind, offset = 0): void {
+    if (first < 0n || last >= 1n << 56n || last < first || (first | (last + 1n)) & 0xfffn) {
+      throw new EngineError("SLOT_RANGE", "a slot is whole 4-KiB pages below 2^56", "first..last", `${first}..${last}`);
+    }
+    const size = Number(last - first) + 1;
+    if (kind === "memory") this.#checkBytes(offset, size);
+    const status = this.exports.addSlot(this.address, first, last, offset, SLOT_KINDS[kind]);
+    if (status === 1) throw new EngineError("SLOT_OVERLAP", "another slot has some of it", "first..last", `${first}..${last}`);
+    if (status === 2) throw new EngineError("SLOT_LIMIT", "no room for another slot (option `slots`)", "first", first);
+  }
+
+  #checkBytes(offset: number, size: number): void {
+    integerIn("offset", offset, 0, 0xffffffff);
+    const last = offset + size - 1;
+    if (offset % 4096 !== 0 || last >= this.memory.buffer.byteLength) {
+      throw new EngineError("SLOT_RANGE", `${size} bytes from there are not whole pages of this memory`, "offset", offset);
+    }
+    if (offset <= this.#arena.last && last >= this.#arena.first) {
+      throw new EngineError("SLOT_RANGE", "the slot would reach the engine's own arena", "offset", offset);
+    }
+  }
+
+  /** Removes the slot that begins at `first`; false if there is none. */
+  removeSlot(first: bigint): boolean {
+    return this.exports.removeSlot(this.address, first) !== 0;
+  }
+
+  /** Where the bytes from hpa on are, as far as they lie in one slot; false if no slot has it. Fills `span`. */
+  locate(hpaLow: number, hpaHigh: number, span: Span): boolean {
+    const slot = this.exports.slotAt(this.address, hpaLow, hpaHigh) >>> 0;
+    if (slot === 0) return false;
+    const words = this.#words32();
+    const at = slot >>> 2;
+    const word = (offset: number): number => words[at + (offset >>> 2)] ?? 0;
+    const within = (hpaHigh - word(L.SLOT_FIRST + 4)) * 2 ** 32 + (hpaLow - word(L.SLOT_FIRST));
+    span.bytes = (word(L.SLOT_LAST + 4) - hpaHigh) * 2 ** 32 + (word(L.SLOT_LAST) - hpaLow) + 1;
+    span.kind = SLOT_KIND_NAMES[word(L.SLOT_KIND)] ?? "device";
+    span.offset = span.kind === "memory" ? word(L.SLOT_OFFSET) + within : 0;
+    return true;
+  }
+
+  #view = new Uint32Array(0);
+
+  /** The memory as words; made anew when the memory has grown. */
+  #words32(): Uint32Array {
+    if (this.#view.buffer !== this.memory.buffer) this.#view = new Uint32Array(this.memory.buffer);
+    return this.#view;
+  }
+
+  /** A section of this thread is open: every change is refused. */
+  get inSection(): boolean {
+    return this.exports.inSection(this.address) !== 0;
+  }
+
+  /** The route of (rid, pasid), made blocked if new; L.ROUTE_NONE when the table is full. rid < 2^31. */
+  route(rid: number, pasid: number = L.NO_PASID): number {
+    return this.exports.internRoute(this.address, rid, pasid);
+  }
+
+  /** The three changes of a route; L.STATUS_OK or L.STATUS_IN_SECTION, which changed nothing. */
+  blockRoute(route: number): number {
+    return this.exports.blockRoute(this.address, route);
+  }
+
+  identityRoute(route: number): number {
+    return this.exports.identityRoute(this.address, route);
+  }
+
+  attachRoute(route: number, domain: number): number {
+    return this.exports.attachRoute(this.address, route, domain);
+  }
+
+  /** Makes an empty domain: its index. Throws EngineError NO_DOMAINS, NO_FRAMES, BAD_ARGUMENT or BAD_OPTION. */
+  createDomain(options: DomainOptions): number {
+    const { format, levels, width, outputWidth, guestRoot, trackDirty = false, rule = "zero" } = options;
+    if (guestRoot !== undefined && trackDirty) throw new EngineError("BAD_ARGUMENT", "a guest's table is not tracked", "trackDirty", true);
+    if (guestRoot !== undefined && guestRoot & 0xfffn) throw new EngineError("BAD_ARGUMENT", "must be page-aligned", "guestRoot", guestRoot);
+    const flags = (guestRoot === undefined ? 0 : L.DOMAIN_GUEST) | (trackDirty ? L.DOMAIN_TRACK_DIRTY : 0);
+    const domain = this.exports.createDomain(this.address, integerIn("format", format, 0, L.FORMATS - 1),
+      integerIn("levels", levels, 1, L.MAX_LEVELS), RULES[rule], integerIn("width", width, 12, 64),
+      integerIn("outputWidth", outputWidth, 12, 52), flags, guestRoot ?? 0n) >>> 0;
+    if (domain === L.DOMAIN_NONE) throw new EngineError("NO_DOMAINS", "all domains are in use (option `domains`)");
+    if (domain === L.DOMAIN_BAD_SHAPE) {
+      throw new EngineError("BAD_ARGUMENT", `format ${format} has no table of ${levels} levels for ${width} bits`, "levels", levels);
+    }
+    if (domain === L.DOMAIN_NO_FRAME) throw new EngineError("NO_FRAMES", "no frame is left for the root table (option `memory.arena`)");
+    return domain;
+  }
+
+  /** L.STATUS_OK, or unchanged: L.STATUS_IN_SECTION, L.STATUS_ATTACHED (a route still leads there). */
+  destroyDomain(domain: number): number {
+    return this.exports.destroyDomain(this.address, domain);
+  }
+
+  /** New IOTLB ids: nothing cached of the domain is used any more. */
+  flushDomain(domain: number): void {
+    this.exports.flushDomain(this.address, domain);
+  }
+
+  /** Drops cached translations of first..last, for tables that their owner changed. */
+  invalidate(domain: number, first: bigint, last: bigint): void {
+    this.exports.invalidateDomain(this.address, domain, first, last);
+  }
+
+  /** first..last -> hpa with L.PERM_*: a L.STATUS_*; all or nothing. */
+  map(domain: number, first: bigint, last: bigint, hpa: bigint, perm: number): number {
+    return this.exports.map(this.address, domain, first, last, hpa, perm);
+  }
+
+  /** What `map` would answer, and the frames that it would take. */
+  planMap(domain: number, first: bigint, last: bigint, hpa: bigint, perm: number): { status: number; frames: number } {
+    const plan = BigInt.asUintN(64, this.exports.planMap(this.address, domain, first, last, hpa, perm));
+    return { status: Number(plan & 0xffffffffn), frames: Number(plan >> 32n) };
+  }
+
+  /** Removes first..last: bytes removed, or L.UNMAP_*. When it returns, no port translates by what was removed. */
+  unmap(domain: number, first: bigint, last: bigint): bigint {
+    return BigInt.asUintN(64, this.exports.unmap(this.address, domain, first, last));
+  }
+
+  /** Bytes of first..last in dirty leaves of a domain that tracks them; clears the bits if asked. */
+  clearDirty(domain: number, first: bigint, last: bigint, clear: boolean): bigint {
+    return BigInt.asUintN(64, this.exports.clearDirty(this.address, domain, first, last, clear ? 1 : 0));
+  }
+
+  /** The exact walk: every entry on the way. Reads only; `need` is L.PERM_*. */
+  walk(domain: number, iova: bigint, need: number): Walk {
+    const out = this.address + L.ENGINE_WALK;
+    this.exports.walk(this.address, domain, iova, need, out);
+    return readWalk(this.memory, out);
+  }
+
+  /** A port of this thread. Throws EngineError NO_PORTS. */
+  openPort(): Port {
+    const address = this.exports.openPort(this.address) >>> 0;
+    if (address === 0) throw new EngineError("NO_PORTS", "all ports are open (option `ports.count`)");
+    return new Port(this.memory, this.exports, address);
+  }
+}

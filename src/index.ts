@@ -1,0 +1,23 @@
+// The public surface of `ioasid`. No Node module, no dependency, no command line.
+export { createHost, SimulatedHost } from "./create-host.js";
+export type { DeviceOptions, HostDevice, HostOptions, RamOptions } from "./create-host.js";
+export { DmaFault } from "./dma/dma-fault.js";
+export type { DmaFaultDetails, DmaFaultReason } from "./dma/dma-fault.js";
+export { DmaView } from "./dma/dma-view.js";
+export type { Access } from "./dma/dma-view.js";
+export { Engine } from "./engine/engine.js";
+export type { DomainOptions, EngineOptions, SlotKind, Span } from "./engine/engine.js";
+export { EngineError } from "./engine/errors.js";
+export type { EngineErrorCode } from "./engine/errors.js";
+export type { AdoptedMemory, OwnedMemory } from "./engine/memory.js";
+export { Port } from "./engine/port.js";
+export type { PortCounters, RawFault } from "./engine/port.js";
+export type { Walk, WalkStep } from "./engine/walk-record.js";
+export { Domain } from "./iommu/domain.js";
+export type { Piece } from "./iommu/domain.js";
+export { Iommu } from "./iommu/iommu.js";
+export type { IommuModel, IommuOptions, ReservedRange } from "./iommu/model.js";
+export { IoctlError } from "./uapi/errno.js";
+export { VfioDeviceFd } from "./uapi/device-fd.js";
+export { IoasidFd } from "./uapi/ioasid-fd.js";
+export * from "./uapi/requests.js";

@@ -1,0 +1,14 @@
+// One simulated host IOMMU: a model and the engine that it translates in. Imports engine and its own folder.
+import type { Engine } from "../engine/engine.js";
+import { Domain } from "./domain.js";
+import type { IommuModel } from "./model.js";
+
+export class Iommu {
+  constructor(readonly engine: Engine, readonly name: string, readonly model: IommuModel) {}
+
+  /** An empty domain of the model's format. Throws EngineError NO_FRAMES or NO_DOMAINS. */
+  createDomain(): Domain {
+    const { format, levels, addressWidth, outputWidth } = this.model;
+    return new Domain(this, this.engine.createDomain({ format, levels, width: addressWidth, outputWidth }));
+  }
+}

@@ -1,0 +1,31 @@
+// AMD-Vi with host ("v1") tables. AMD I/O Virtualization Technology Specification: 2.2.3 (tables), 2.1.2 (interrupt and
+// special address range). Imports the model's types and the engine's layout.
+import { EngineError, integerIn } from "../../engine/errors.js";
+import { FORMAT_AMD_V1 } from "../../engine/layout.js";
+import type { IommuModel, IommuOptions } from "../model.js";
+
+const INTERRUPTS = { first: 0xfee00000n, last: 0xfeefffffn, why: "interrupt requests" };
+/** HyperTransport's own range: requests there are not translated (2.1.2). */
+const SPECIAL = { first: 0xfd00000000n, last: 0xffffffffffn, why: "HyperTransport special range" };
+/** 4 KiB to 2^51, but not 512 GiB: hardware has an erratum there. */
+const PAGE_SIZES = ((1n << 52n) - (1n << 12n)) & ~(1n << 39n);
+
+export function amd(options: IommuOptions): IommuModel {
+  const addressWidth = integerIn("iommus.addressWidth", options.addressWidth ?? 64, 21, 64);
+  if (addressWidth !== 64 && (addressWidth - 12) % 9 !== 0) {
+    throw new EngineError("BAD_OPTION", `must be 64 or 12 + 9 n, not ${addressWidth}`, "iommus.addressWidth", addressWidth);
+  }
+  return {
+    kind: "amd",
+    preset: "amd",
+    format: FORMAT_AMD_V1,
+    formatName: "amd-v1",
+    levels: Math.ceil((addressWidth - 12) / 9),
+    addressWidth,
+    outputWidth: integerIn("iommus.outputWidth", options.outputWidth ?? 52, 32, 52),
+    pageSizes: PAGE_SIZES,
+    granule: 4096,
+    reserved: options.reserved ?? [INTERRUPTS, SPECIAL],
+    writeOnly: true,
+  };
+}

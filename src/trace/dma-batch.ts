@@ -1,0 +1,173 @@
+// The DMA requests between two control events: translated in batches, compared lane by lane with the recorded answers.
+// Two words an address, no bigint, no object a lane. Imports engine and its own folder.
+import type { Engine } from "../engine/engine.js";
+import * as L from "../engine/layout.js";
+import type { Port } from "../engine/port.js";
+import * as T from "./trace.js";
+
+const TWO32 = 2 ** 32;
+const HPA_HIGH = 0xffffff;
+
+export interface Mismatch {
+  /** Of the trace. */
+  line: number;
+  /** The event as the trace gives it, the recorded answer included. */
+  request: string;
+  expected: string;
+  got: string;
+}
+
+export class DmaBatch {
+  readonly #routes = new Map<number, number>();
+  /** Lane -> event; a request takes one lane until its first run is known. */
+  readonly #events: Uint32Array;
+  #lanes = 0;
+  #faults = 0;
+  #staleRefused = 0;
+  #mismatches = 0;
+  #milliseconds = 0;
+  readonly #first: Mismatch[] = [];
+  readonly #reasons: number[] = L.REASON_NAMES.map(() => 0);
+  readonly #keep: number;
+
+  constructor(readonly engine: Engine, readonly port: Port, readonly trace: T.Trace, keep: number) {
+    this.#events = new Uint32Array(port.capacity);
+    this.#keep = keep;
+  }
+
+  #route(rid: number): number {
+    let route = this.#routes.get(rid);
+    if (route === undefined) {
+      route = this.engine.route(rid);
+      this.#routes.set(rid, route);
+    }
+    return route;
+  }
+
+  add(event: number): void {
+    if (this.#lanes === this.port.capacity) this.flush();
+    this.#events[this.#lanes++] = event;
+  }
+
+  flush(): void {
+    if (this.#lanes === 0) return;
+    const start = performance.now();
+    this.port.batch(() => this.#translate());
+    this.#milliseconds += performance.now() - start;
+    this.#lanes = 0;
+  }
+
+  #translate(): void {
+    const { trace, port } = this;
+    const { requests } = port;
+    for (let lane = 0, at = 0; lane < this.#lanes; lane++, at += 4) {
+      const event = this.#events[lane] ?? 0;
+      requests[at] = trace.iovaLo[event] ?? 0;
+      requests[at + 1] = trace.iovaHi[event] ?? 0;
+      requests[at + 2] = this.#route(trace.subject[event] ?? 0);
+      requests[at + 3] = (trace.flags[event] ?? 0) & (T.FLAG_READ | T.FLAG_WRITE);
+    }
+    const refused = port.translate(this.#lanes);
+    // Requests that run on past their first page use the lanes again, so what they need is kept until the first answers are read.
+    let longer: number[] | undefined;
+    for (let lane = 0; lane < this.#lanes; lane++) {
+      if (!this.#compare(lane)) (longer ??= []).push(this.#events[lane] ?? 0);
+    }
+    if (refused) port.takeFaults();
+    if (longer) for (const event of longer) this.#compareLong(event);
+  }
+
+  /** Compares one lane; false if the answer holds for only part of the request. */
+  #compare(lane: number): boolean {
+    const { trace } = this;
+    const { results } = this.port;
+    const low = results[lane * 2] ?? 0;
+    const high = results[lane * 2 + 1] ?? 0;
+    const event = this.#events[lane] ?? 0;
+    if (high >>> 31) {
+      this.#refused(event, low);
+      return true;
+    }
+    const lg2 = (high >>> 24) & 0x3f;
+    const size = trace.sizeLo[event] ?? 0;
+    // A run below 2^32 ends within the low word; a length of 2^32 and more is in the trace's high word.
+    const within = lg2 >= 32 ? 0 : ((trace.iovaLo[event] ?? 0) & (2 ** lg2 - 1)) >>> 0;
+    if (trace.sizeHi[event] !== 0 || (lg2 < 32 && within + size > 2 ** lg2)) return false;
+    this.#translated(event, low, high & HPA_HIGH);
+    return true;
+  }
+
+  /** A request over several runs: granted if every part is, and the parts follow each other in memory. */
+  #compareLong(event: number): void {
+    const { trace, port } = this;
+    const { requests, results } = port;
+    const size = (trace.sizeHi[event] ?? 0) * TWO32 + (trace.sizeLo[event] ?? 0);
+    const iovaLow = trace.iovaLo[event] ?? 0;
+    const iovaHigh = trace.iovaHi[event] ?? 0;
+    let firstLow = 0;
+    let firstHigh = 0;
+    for (let done = 0; done < size; ) {
+      const sum = iovaLow + done;
+      requests[0] = sum;
+      requests[1] = iovaHigh + Math.floor(sum / TWO32);
+      requests[2] = this.#route(trace.subject[event] ?? 0);
+      requests[3] = (trace.flags[event] ?? 0) & (T.FLAG_READ | T.FLAG_WRITE);
+      port.translate(1);
+      const low = results[0] ?? 0;
+      const high = results[1] ?? 0;
+      if (high >>> 31) {
+        port.takeFaults();
+        this.#refused(event, low);
+        return;
+      }
+      if (done === 0) {
+        firstLow = low;
+        firstHigh = high & HPA_HIGH;
+      } else if ((firstHigh * TWO32 + firstLow + done) % 2 ** 52 !== ((high & HPA_HIGH) * TWO32 + low) % 2 ** 52) {
+        this.#mismatch(event, `0x${((BigInt(high & HPA_HIGH) << 32n) | BigInt(low)).toString(16)} at byte ${done}, not contiguous`);
+        return;
+      }
+      const run = 2 ** Math.min((high >>> 24) & 0x3f, 52);
+      done += run - (sum % run);
+    }
+    this.#translated(event, firstLow, firstHigh);
+  }
+
+  #translated(event: number, low: number, high: number): void {
+    const { trace } = this;
+    const refusedThen = (trace.flags[event] ?? 0) & (T.FLAG_FAULT | T.FLAG_STALE);
+    if (!refusedThen && trace.outLo[event] === low && trace.outHi[event] === high) return;
+    this.#mismatch(event, `0x${((BigInt(high) << 32n) | BigInt(low)).toString(16)}`);
+  }
+
+  #refused(event: number, resultLow: number): void {
+    const reason = resultLow & 0xff;
+    this.#reasons[reason] = (this.#reasons[reason] ?? 0) + 1;
+    const flags = this.trace.flags[event] ?? 0;
+    if (flags & T.FLAG_STALE) this.#staleRefused++;
+    else if (flags & T.FLAG_FAULT) this.#faults++;
+    else this.#mismatch(event, `fault: ${L.REASON_NAMES[reason] ?? "unknown"}`);
+  }
+
+  #mismatch(event: number, got: string): void {
+    const { trace } = this;
+    this.#mismatches++;
+    if (this.#first.length >= this.#keep) return;
+    const flags = trace.flags[event] ?? 0;
+    const stale = flags & T.FLAG_STALE ? "a fault (the recorded answer used a removed mapping)" : undefined;
+    const fault = flags & T.FLAG_FAULT ? "a fault" : undefined;
+    const expected = stale ?? fault ?? `0x${trace.out(event).toString(16)}`;
+    this.#first.push({ line: trace.line[event] ?? 0, request: trace.describe(event).replaceAll("\t", " "), expected, got });
+  }
+
+  outcome() {
+    const faultReasons: Record<string, number> = {};
+    this.#reasons.forEach((n, reason) => {
+      if (n) faultReasons[L.REASON_NAMES[reason] ?? "unknown"] = n;
+    });
+    return {
+      faults: this.#faults, faultReasons, staleRefused: this.#staleRefused, mismatches: this.#mismatches,
+      firstMismatches: this.#first, translateSeconds: this.#milliseconds / 1000,
+    };
+  }
+}

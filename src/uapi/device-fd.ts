@@ -1,0 +1,147 @@
+// The file behind /dev/vfio/devices/<name>: binding a device to an ioasid fd, and routing its DMA to an ioasid.
+// May import arguments.ts, errno.ts, ids.ts, ioasid-fd.ts, open-file.ts, requests.ts. Calls: RFC section 2.2; the label that bind
+// answers is what Gunthorpe's review of section 5.6 asks for.
+
+import { checkStruct, hex, show, takeU32, takeU64 } from "./arguments.js";
+import type { Binding, Device } from "./device.js";
+import { inSection } from "./engine-errno.js";
+import { IoctlError } from "./errno.js";
+import type { Ids } from "./ids.js";
+import type { Ioasid } from "./ioasid.js";
+import { IoasidFd } from "./ioasid-fd.js";
+import { type FileTable, OpenFile } from "./open-file.js";
+import {
+  type AttachIoasid, type BindIoasidFd, type Call, type Calls, REQUESTS, type UnbindIoasidFd, VFIO_ATTACH_IOASID,
+  VFIO_BIND_IOASID_FD, VFIO_DETACH_IOASID, VFIO_UNBIND_IOASID_FD,
+} from "./requests.js";
+
+const BIND = REQUESTS[VFIO_BIND_IOASID_FD];
+const UNBIND = REQUESTS[VFIO_UNBIND_IOASID_FD];
+const ATTACH = REQUESTS[VFIO_ATTACH_IOASID];
+const DETACH = REQUESTS[VFIO_DETACH_IOASID];
+const CLOSE: Call = { name: "close", fields: new Set() };
+
+export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> {
+  readonly device: Device;
+  readonly #files: FileTable;
+  readonly #labels: Ids;
+
+  constructor(number: number, files: FileTable, device: Device, labels: Ids) {
+    super("device", number, files);
+    this.device = device;
+    this.#files = files;
+    this.#labels = labels;
+  }
+
+  /**
+   * Gives the device to an ioasid fd, which from here on decides where its DMA goes: nowhere until it is attached.
+   * @returns the label that faults of the device carry, 1..2^32-1, never given twice by a host.
+   * @throws IoctlError EBADF (either fd is closed), EBADFD (the other fd is no ioasid fd), EBUSY (bound), EINVAL (cookie).
+   */
+  bindIoasidFd(arg: BindIoasidFd): number {
+    this.use(BIND);
+    checkStruct(BIND, arg);
+    const ioasidFd = this.#takeIoasidFd(BIND, arg.ioasidFd);
+    const cookie = arg.cookie === undefined ? 0n : takeU64(BIND, "cookie", arg.cookie);
+    const { binding, name } = this.device;
+    if (binding !== undefined) {
+      const reason = `${name} is bound to fd ${binding.ioasidFd.number}, through fd ${binding.owner.number}`;
+      const hint = binding.owner === this ? "unbind it first" : "attach through that fd: a device has one user at a time";
+      const conflict = { kind: "device", device: name } as const;
+      throw new IoctlError("EBUSY", BIND.name, reason, { field: "ioasidFd", value: ioasidFd.number, conflict, hint });
+    }
+    const label = this.#labels.take();
+    if (label === undefined) throw new IoctlError("ENOSPC", BIND.name, "the host has used up its device labels");
+    this.device.binding = { ioasidFd, owner: this, label, cookie };
+    ioasidFd.devices.add(this.device);
+    return label;
+  }
+
+  /** Ends the binding. @throws IoctlError EBADF, EINVAL (not bound through this fd, or bound to another), EBUSY (attached). */
+  unbindIoasidFd(arg: UnbindIoasidFd = {}): void {
+    this.use(UNBIND);
+    checkStruct(UNBIND, arg);
+    const { ioasidFd } = this.#binding(UNBIND);
+    if (arg.ioasidFd !== undefined && this.#takeIoasidFd(UNBIND, arg.ioasidFd) !== ioasidFd) {
+      const reason = `${this.device.name} is bound to fd ${ioasidFd.number}, not to this one`;
+      throw new IoctlError("EINVAL", UNBIND.name, reason, { field: "ioasidFd", value: arg.ioasidFd });
+    }
+    if (this.device.attached !== undefined) throw this.#isAttached(UNBIND, "detach it first");
+    this.#release(ioasidFd);
+  }
+
+  /**
+   * Routes the device's DMA to an ioasid of the bound fd.
+   * @throws IoctlError EBADF, EOPNOTSUPP (flags), EINVAL (not bound through this fd; the device's IOMMU is of another model than
+   * that of the devices there, or cannot take the maps), ENOENT (no such ioasid), EBUSY (attached), ENOMEM, ENOSPC, EDEADLK.
+   */
+  attachIoasid(arg: AttachIoasid): void {
+    const ioasid = this.#takeTarget(ATTACH, arg);
+    if (this.device.attached !== undefined) throw this.#isAttached(ATTACH, "a device has one address space: detach it first");
+    ioasid.attach(this.device);
+  }
+
+  /** Blocks the device's DMA again. @throws IoctlError EBADF, EOPNOTSUPP, EINVAL, ENOENT (not attached there, too), EDEADLK. */
+  detachIoasid(arg: AttachIoasid): void {
+    const ioasid = this.#takeTarget(DETACH, arg);
+    const { attached, name } = this.device;
+    if (attached !== ioasid) {
+      const hint = attached === undefined ? "it is attached to none" : `it is attached to ioasid ${attached.number}`;
+      const reason = `${name} is not attached to ioasid ${ioasid.number}`;
+      throw new IoctlError("ENOENT", DETACH.name, reason, { field: "ioasid", value: ioasid.number, hint });
+    }
+    ioasid.detach(DETACH, this.device);
+  }
+
+  /** Detaches and unbinds what was bound through this fd. @throws IoctlError EBADF, EDEADLK. */
+  close(): void {
+    this.use(CLOSE);
+    const { binding, attached } = this.device;
+    if (binding?.owner === this) {
+      if (attached?.inSection) throw inSection(CLOSE);
+      attached?.detach(CLOSE, this.device);
+      this.#release(binding.ioasidFd);
+    }
+    this.end();
+  }
+
+  #release(ioasidFd: IoasidFd): void {
+    ioasidFd.devices.delete(this.device);
+    this.device.binding = undefined;
+  }
+
+  #takeTarget(call: Call, arg: AttachIoasid): Ioasid {
+    this.use(call);
+    checkStruct(call, arg);
+    const flags = arg.flags === undefined ? 0 : takeU32(call, "flags", arg.flags);
+    if (flags !== 0) {
+      const reason = `flags ${hex(BigInt(flags))} are not supported`;
+      throw new IoctlError("EOPNOTSUPP", call.name, reason, { field: "flags", value: flags, hint: "leave them out" });
+    }
+    return this.#binding(call).ioasidFd.find(call, arg.ioasid);
+  }
+
+  #binding(call: Call): Binding {
+    const { binding, name } = this.device;
+    if (binding?.owner === this) return binding;
+    const hint = binding === undefined ? "VFIO_BIND_IOASID_FD binds it" : `it is bound through fd ${binding.owner.number}`;
+    const reason = `${name} is not bound through fd ${this.number}`;
+    throw new IoctlError("EINVAL", call.name, reason, { field: "fd", value: this.number, hint });
+  }
+
+  #isAttached(call: Call, hint: string): IoctlError {
+    const ioasid = this.device.attached!.number;
+    const details = { field: "ioasid", value: ioasid, conflict: { kind: "ioasid", ioasid }, hint } as const;
+    return new IoctlError("EBUSY", call.name, `${this.device.name} is attached to ioasid ${ioasid}`, details);
+  }
+
+  #takeIoasidFd(call: Call, fd: unknown): IoasidFd {
+    const file = this.#files.find(fd);
+    if (file instanceof IoasidFd) return file;
+    const value = fd instanceof OpenFile ? fd.number : fd;
+    const details = { field: "ioasidFd", value, hint: "pass an fd of /dev/ioasid, or its number" };
+    if (fd === undefined) throw new IoctlError("EINVAL", call.name, "ioasidFd is missing", details);
+    if (file === undefined) throw new IoctlError("EBADF", call.name, `${show(value)} is no open fd of this host`, details);
+    throw new IoctlError("EBADFD", call.name, `fd ${file.number} is no fd of /dev/ioasid`, details);
+  }
+}

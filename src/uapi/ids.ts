@@ -1,0 +1,18 @@
+// Numbers that are handed out once and never again, so that a stale one cannot name something new.
+// Imports nothing.
+
+/** Ascending numbers from 1: handles of I/O address spaces, labels of bound devices. */
+export class Ids {
+  readonly #last: number;
+  #next = 1;
+
+  /** @param last the largest number that may be handed out. */
+  constructor(last: number) {
+    this.#last = last;
+  }
+
+  /** The next number, or undefined when all are used up. */
+  take(): number | undefined {
+    return this.#next > this.#last ? undefined : this.#next++;
+  }
+}

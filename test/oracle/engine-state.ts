@@ -1,0 +1,196 @@
+// What the engine's memory says of its domains, routes, ports and invalidations, read as plain words for the oracles.
+// May import the layout constants, reference.ts and memory-words.ts; ranges are first..last, inclusive.
+import {
+  DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HIGH, DOMAIN_ID, DOMAIN_LEVELS, DOMAIN_OUTPUT_LG2,
+  DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_STATE, DOMAIN_TRACK_DIRTY, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PORT_CAPACITY,
+  ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTE_MASK, ENGINE_ROUTES, FORMAT_AMD_V1,
+  FORMAT_VTD_SECOND, ID_LIMIT, PORT_HASH_SHIFT, PORT_IOTLB, PORT_STATE, RING_CLEAR, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND,
+  RING_SPAN, RING_TAG, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_FIRST, ROUTE_KIND, ROUTE_NEXT, ROUTE_SECOND, ROUTE_TRANSLATE,
+  TAG_ID_SHIFT,
+} from "../../src/engine/layout.js";
+import { readU32, readU64, wordsOf } from "./memory-words.js";
+import type { ReferenceTable } from "./reference.js";
+
+/** All that an oracle needs of an engine: the memory, and the address of the engine header in it. */
+export interface EngineView {
+  readonly memory: WebAssembly.Memory;
+  readonly address: number;
+}
+
+/** What an oracle found wrong. */
+export class OracleError extends Error {
+  override readonly name = "OracleError";
+}
+
+export interface LiveDomain {
+  readonly index: number;
+  /** Small class, large class. */
+  readonly ids: readonly [number, number];
+  readonly pageLg2: readonly [number, number];
+  /** The guest owns the table: it may change it at any time, so that no walk of ours is an oracle for it. */
+  readonly guest: boolean;
+  readonly tracksDirty: boolean;
+  readonly table: ReferenceTable;
+  /** Changes whenever a walk that was right for this domain may be so no longer although the table's words are equal. */
+  readonly signature: string;
+}
+
+export interface IdOwner {
+  readonly domain: LiveDomain;
+  readonly pageLg2: number;
+}
+
+/** log2 of the pages of the two IOTLB classes: the granule, and the block that one leaf table covers. */
+const CLASS_LG2: Readonly<Record<number, readonly [number, number]>> = {
+  [FORMAT_VTD_SECOND]: [12, 21],
+  [FORMAT_AMD_V1]: [12, 21],
+};
+
+/** 2^45: page numbers of one id. */
+export const TAG_PAGES = 2 ** Number(TAG_ID_SHIFT);
+
+export function header(engine: EngineView, offset: number): number {
+  return readU32(engine.memory, engine.address + offset);
+}
+
+export function liveDomains(engine: EngineView): LiveDomain[] {
+  const base = header(engine, ENGINE_DOMAINS);
+  const words = wordsOf(engine.memory);
+  const live: LiveDomain[] = [];
+  for (let index = 0; index < header(engine, ENGINE_DOMAIN_CAPACITY); index++) {
+    const record = base + index * DOMAIN_BYTES;
+    if (words[(record + DOMAIN_STATE) >>> 2]) live.push(readDomain(engine, index, record));
+  }
+  return live;
+}
+
+function readDomain(engine: EngineView, index: number, record: number): LiveDomain {
+  const { memory } = engine;
+  const format = readU32(memory, record + DOMAIN_FORMAT);
+  const pageLg2 = CLASS_LG2[format];
+  if (!pageLg2) throw new OracleError(`domain ${index}: format ${format} has no reference`);
+  const flags = readU32(memory, record + DOMAIN_FLAGS);
+  const id = readU32(memory, record + DOMAIN_ID);
+  // Both formats take zero-extended addresses: HIGH is ones from the width up.
+  const inputLg2 = 64 - readU64(memory, record + DOMAIN_HIGH).toString(2).replaceAll("0", "").length;
+  const table: ReferenceTable = {
+    format,
+    levels: readU32(memory, record + DOMAIN_LEVELS),
+    inputLg2,
+    outputLg2: readU32(memory, record + DOMAIN_OUTPUT_LG2),
+    root: readU64(memory, record + DOMAIN_ROOT),
+    read: (address) => readU64(memory, Number(address)),
+  };
+  const signature = [index, format, table.levels, inputLg2, table.outputLg2, table.root, flags].join();
+  return {
+    index, pageLg2, table, signature, ids: [id, id + 1],
+    guest: (flags & DOMAIN_GUEST) !== 0, tracksDirty: (flags & DOMAIN_TRACK_DIRTY) !== 0,
+  };
+}
+
+/** Who owns each IOTLB id now. Throws an OracleError when two live domains share one, or one is no id at all. */
+export function idOwners(domains: readonly LiveDomain[]): Map<number, IdOwner> {
+  const owners = new Map<number, IdOwner>();
+  for (const domain of domains) {
+    domain.ids.forEach((id, large) => {
+      if (id < 1 || id >= ID_LIMIT) throw new OracleError(`domain ${domain.index}: IOTLB id ${id} is none`);
+      const other = owners.get(id)?.domain.index;
+      if (other !== undefined) throw new OracleError(`domains ${other} and ${domain.index} share IOTLB id ${id}`);
+      owners.set(id, { domain, pageLg2: domain.pageLg2[large]! });
+    });
+  }
+  return owners;
+}
+
+/**
+ * Every translating route is in the list of exactly its domain, which is live, and carries the ids that this domain has
+ * now; every other route carries none. A route that kept an old id would hit entries that no invalidation reaches.
+ * Routes that are in no list are looked at only if `every` is true.
+ */
+export function checkRoutes(engine: EngineView, domains: readonly LiveDomain[], every: boolean): void {
+  const words = wordsOf(engine.memory);
+  const base = header(engine, ENGINE_ROUTES) >>> 2;
+  const count = header(engine, ENGINE_ROUTE_MASK) + 1;
+  const word = (index: number, offset: number): number => words[base + ((index * ROUTE_BYTES + offset) >>> 2)]!;
+  const listed = new Map<number, number>();
+  for (const domain of domains) {
+    const record = header(engine, ENGINE_DOMAINS) + domain.index * DOMAIN_BYTES;
+    for (let index = readU32(engine.memory, record + DOMAIN_ROUTES); index !== 0; index = word(index, ROUTE_NEXT)) {
+      if (index >= count || listed.has(index)) throw new OracleError(`route ${index} is in two lists, or in one twice`);
+      listed.set(index, domain.index);
+      if (word(index, ROUTE_KIND) !== ROUTE_TRANSLATE || word(index, ROUTE_DOMAIN) !== domain.index) {
+        throw new OracleError(`route ${index} is in the list of domain ${domain.index} and does not lead there`);
+      }
+      checkClassWords(engine, index, domain);
+    }
+  }
+  for (let index = 0; every && index < count; index++) {
+    const translates = word(index, ROUTE_KIND) === ROUTE_TRANSLATE;
+    if (translates && !listed.has(index)) throw new OracleError(`route ${index} translates and is in no domain's list`);
+    // The id is the upper 19 bits of a class word.
+    if (!translates && (word(index, ROUTE_FIRST + 4) >>> 13 || word(index, ROUTE_SECOND + 4) >>> 13)) {
+      throw new OracleError(`route ${index} does not translate and carries an IOTLB id`);
+    }
+  }
+}
+
+function checkClassWords(engine: EngineView, index: number, domain: LiveDomain): void {
+  const route = header(engine, ENGINE_ROUTES) + index * ROUTE_BYTES;
+  const wanted = domain.ids.map((id, large) => (BigInt(id) << TAG_ID_SHIFT) | BigInt(domain.pageLg2[large]!));
+  for (const offset of [ROUTE_FIRST, ROUTE_SECOND]) {
+    const held = readU64(engine.memory, route + offset);
+    if (wanted.includes(held)) continue;
+    throw new OracleError(`route ${index} carries ${hex(held)}, domain ${domain.index} has ${wanted.map(hex).join()}`);
+  }
+}
+
+export interface PortView {
+  readonly address: number;
+  readonly iotlb: number;
+  readonly sets: number;
+}
+
+export function openPorts(engine: EngineView): PortView[] {
+  const { memory } = engine;
+  const ports: PortView[] = [];
+  for (let n = 0; n < header(engine, ENGINE_PORT_CAPACITY); n++) {
+    const address = header(engine, ENGINE_PORTS) + n * header(engine, ENGINE_PORT_STRIDE);
+    if (!readU32(memory, address + PORT_STATE)) continue;
+    const sets = 2 ** (64 - readU32(memory, address + PORT_HASH_SHIFT));
+    ports.push({ address, iotlb: readU32(memory, address + PORT_IOTLB), sets });
+  }
+  return ports;
+}
+
+/** Tags dropped: page..page + span of an id, or everything. */
+export type Drop = { readonly id: number; readonly page: number; readonly span: number } | "all";
+
+export function covers(drop: Drop, id: number, page: number): boolean {
+  if (drop === "all") return true;
+  const distance = (id - drop.id) * TAG_PAGES + (page - drop.page);
+  return distance >= 0 && distance <= drop.span;
+}
+
+export function ringHead(engine: EngineView): number {
+  return header(engine, ENGINE_RING_HEAD);
+}
+
+/** What the ring holds from `tail` on. A reader that fell behind by more than a ring has to drop everything. */
+export function dropsSince(engine: EngineView, tail: number): Drop[] {
+  const count = (ringHead(engine) - tail) >>> 0;
+  if (count > RING_ENTRIES) return ["all"];
+  const drops: Drop[] = [];
+  for (let n = 0; n < count; n++) {
+    const entry = header(engine, ENGINE_RING) + ((tail + n) & (RING_ENTRIES - 1)) * RING_ENTRY_BYTES;
+    const kind = readU32(engine.memory, entry + RING_KIND);
+    const tag = readU64(engine.memory, entry + RING_TAG);
+    const page = Number(BigInt.asUintN(Number(TAG_ID_SHIFT), tag));
+    const span = readU32(engine.memory, entry + RING_SPAN);
+    drops.push(kind === RING_CLEAR ? "all" : { id: Number(tag >> TAG_ID_SHIFT), page, span });
+  }
+  return drops;
+}
+
+export function hex(word: bigint | number): string {
+  return `0x${word.toString(16)}`;
+}
