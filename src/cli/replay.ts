@@ -1,0 +1,111 @@
+// `ioasid replay`: every DMA of recorded traces through the whole stack, every answer compared with the recorded one.
+import { basename } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { planSegments } from "../trace/segments.js";
+import { readTrace } from "../trace/read-node.js";
+import { replay, type ReplayResult } from "../trace/replay.js";
+import type { Trace } from "../trace/trace.js";
+import { EXIT_FAILURE, EXIT_MISMATCH } from "./exit-codes.js";
+import { Progress } from "./progress.js";
+import { mismatchLines, resultTable } from "./replay-table.js";
+
+const BUNDLED = fileURLToPath(new URL("../../traces/vtd-legacy-strict-nvme.trace.gz", import.meta.url));
+
+interface Options {
+  json?: boolean;
+  repeat: number;
+  iommu?: "vtd" | "amd";
+}
+
+/** One file's outcome: the sums over its runs, and what did not match in any of them. */
+export interface FileResult extends ReplayResult {
+  file: string;
+  iommu: "vtd" | "amd";
+  repeat: number;
+  iotlbHitRate: number;
+  translationsPerSecond: number;
+  eventsPerSecond: number;
+}
+
+function positive(text: string): number {
+  const n = Number(text);
+  if (!/^\d+$/.test(text) || n < 1 || n > 1_000_000) throw new InvalidArgumentError("It must be an integer in 1..1000000.");
+  return n;
+}
+
+/** AMD's tables are the only ones here that take addresses of 64 bits, and AMD guests use them. */
+function presetFor(trace: Trace): "vtd" | "amd" {
+  return trace.header.get("source")?.includes("amd-iommu") ? "amd" : "vtd";
+}
+
+function sum(file: string, iommu: "vtd" | "amd", runs: readonly ReplayResult[]): FileResult {
+  const [first] = runs;
+  if (!first) throw new Error("no run was made");
+  const total = { ...first, faultReasons: { ...first.faultReasons } };
+  for (const run of runs.slice(1)) {
+    for (const key of ["events", "maps", "unmaps", "invalidations", "requests", "translations", "iotlbMisses", "faults",
+      "staleRefused", "mismatches", "translateSeconds", "seconds"] as const) total[key] += run[key];
+    for (const [reason, n] of Object.entries(run.faultReasons)) total.faultReasons[reason] = (total.faultReasons[reason] ?? 0) + n;
+  }
+  return {
+    file, iommu, repeat: runs.length, ...total,
+    iotlbHitRate: total.translations ? 1 - total.iotlbMisses / total.translations : 0,
+    translationsPerSecond: total.translateSeconds ? Math.round(total.translations / total.translateSeconds) : 0,
+    eventsPerSecond: total.seconds ? Math.round(total.events / total.seconds) : 0,
+  };
+}
+
+async function replayFile(file: string, options: Options, progress: Progress): Promise<FileResult> {
+  const name = file === "-" ? "stdin" : basename(file);
+  progress.begin(`reading ${name}`);
+  const trace = planSegments(await readTrace(file === "-" ? process.stdin : file, (read, total) => progress.set(read, total)));
+  const iommu = options.iommu ?? presetFor(trace);
+  const runs: ReplayResult[] = [];
+  // Other machines' traces use what VT-d and AMD-Vi reserve for interrupts: nothing is reserved here.
+  const host = { iommus: [{ preset: iommu, reserved: [] }] };
+  progress.begin(`replaying ${name}`);
+  const onProgress = (events: number): void => progress.set(runs.length * trace.length + events, options.repeat * trace.length);
+  for await (const run of replay(trace, options.repeat, { host, onProgress })) runs.push(run);
+  progress.end();
+  return sum(name, iommu, runs);
+}
+
+async function run(files: readonly string[], options: Options): Promise<void> {
+  const results: FileResult[] = [];
+  const progress = new Progress(process.stderr);
+  let failed = false;
+  for (const file of files.length ? files : [BUNDLED]) {
+    try {
+      const result = await replayFile(file, options, progress);
+      results.push(result);
+      if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`);
+    } catch (error) {
+      progress.end();
+      failed = true;
+      process.stderr.write(`ioasid replay: ${file === "-" ? "stdin" : file}: ${error instanceof Error ? error.message : String(error)}\n`);
+    }
+  }
+  if (!options.json && results.length) process.stdout.write(`${resultTable(results)}\n`);
+  for (const line of mismatchLines(results)) process.stderr.write(`${line}\n`);
+  if (failed) process.exitCode = EXIT_FAILURE;
+  else if (results.some((result) => result.mismatches > 0)) process.exitCode = EXIT_MISMATCH;
+}
+
+export function replayCommand(): Command {
+  return new Command("replay")
+    .description("replay DMA traces through the whole stack and compare every answer with the recorded one")
+    .argument("[files...]", "traces (.trace or .trace.gz), - for standard input; default: the bundled trace")
+    .option("--json", "one JSON object per file on standard output, nothing else there")
+    .option("--repeat <n>", "replay each file n times on one host", positive, 1)
+    .addOption(new Option("--iommu <preset>", "host IOMMU; default: by the trace's header").choices(["vtd", "amd"]))
+    .addHelpText("after", `
+Exit codes: 0 all answers equal, 1 failure, 2 usage, 3 an answer differs (the first ones are named on standard error).
+Answers marked stale in a trace used a mapping that was already removed: they must be refused here, and are counted apart.
+
+Examples:
+  ioasid replay
+  ioasid replay --repeat 20 trace.gz
+  zcat trace.gz | ioasid replay --json -`)
+    .action((files: string[], options: Options) => run(files, options));
+}
