@@ -18,6 +18,7 @@ export type { Piece } from "./iommu/domain.js";
 export { Iommu } from "./iommu/iommu.js";
 export type { IommuModel, IommuOptions, ReservedRange } from "./iommu/model.js";
 export { IoctlError } from "./uapi/errno.js";
+export { O_RDWR } from "./uapi/host.js";
 export { VfioDeviceFd } from "./uapi/device-fd.js";
 export { IoasidFd } from "./uapi/ioasid-fd.js";
 export * from "./uapi/requests.js";

@@ -1,0 +1,24 @@
+// Lint: typescript-eslint's recommended rules, and the direction of imports. assembly/ is AssemblyScript: tsc checks it.
+import tseslint from "typescript-eslint";
+
+/** Layers of src/, from the bottom up. A file imports its own layer and those below it. */
+const LAYERS = ["engine", "iommu", "uapi", "dma", "trace", "cli"];
+/** Above dma: puts the layers together. trace and cli use it. */
+const ASSEMBLED = ["create-host", "index"];
+
+const layerRules = LAYERS.map((layer, level) => {
+  const above = LAYERS.slice(level + 1).map((name) => ({ group: [`**/${name}/**`], message: `${layer}/ is below ${name}/` }));
+  const joined = level <= LAYERS.indexOf("dma") ? ASSEMBLED.map((name) => ({ group: [`**/${name}.js`], message: `${layer}/ is below ${name}` })) : [];
+  const modules = ["trace", "cli"].includes(layer) ? [] : [{ regex: "^[^.]", message: "the library imports no module" }];
+  return { files: [`src/${layer}/**/*.ts`], rules: { "no-restricted-imports": ["error", { patterns: [...above, ...joined, ...modules] }] } };
+});
+
+export default tseslint.config(
+  { ignores: ["dist", "build", "node_modules", "coverage", "assembly", "src/engine/layout.ts"] },
+  ...tseslint.configs.recommended,
+  { files: ["**/*.ts"], rules: { "@typescript-eslint/no-non-null-assertion": "off" } },
+  ...layerRules,
+  { files: ["src/create-host.ts", "src/index.ts"], rules: { "no-restricted-imports": ["error", { patterns: [
+    { group: ["**/trace/**", "**/cli/**"], message: "the library is below trace/ and cli/" }, { regex: "^[^.]", message: "the library imports no module" },
+  ] }] } },
+);
