@@ -1,7 +1,7 @@
 // What the engine's memory says of its domains, routes, ports and invalidations, read as plain words for the oracles.
 // May import the layout constants, reference.ts and memory-words.ts; ranges are first..last, inclusive.
 import {
-  DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HIGH, DOMAIN_ID, DOMAIN_LEVELS, DOMAIN_OUTPUT_LG2,
+  DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HIGH, DOMAIN_ID, DOMAIN_LEVELS, DOMAIN_OUTPUT_LG2,
   DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_STATE, DOMAIN_TRACK_DIRTY, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PORT_CAPACITY,
   ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTE_MASK, ENGINE_ROUTES, FORMAT_AMD_V1,
   FORMAT_VTD_SECOND, ID_LIMIT, PORT_HASH_SHIFT, PORT_IOTLB, PORT_STATE, RING_CLEAR, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND,
@@ -71,17 +71,20 @@ function readDomain(engine: EngineView, index: number, record: number): LiveDoma
   if (!pageLg2) throw new OracleError(`domain ${index}: format ${format} has no reference`);
   const flags = readU32(memory, record + DOMAIN_FLAGS);
   const id = readU32(memory, record + DOMAIN_ID);
-  // Both formats take zero-extended addresses: HIGH is ones from the width up.
-  const inputLg2 = 64 - readU64(memory, record + DOMAIN_HIGH).toString(2).replaceAll("0", "").length;
+  // HIGH is ones from the width up, but for an ignored top byte; BIAS is the sign bit where addresses are sign-extended.
+  const high = readU64(memory, record + DOMAIN_HIGH);
+  const inputLg2 = high === 0n ? 64 : (high & -high).toString(2).length - 1;
+  const rule = readU64(memory, record + DOMAIN_BIAS) !== 0n ? (high >> 63n ? "sign" : "sign-tbi") : "zero";
   const table: ReferenceTable = {
     format,
     levels: readU32(memory, record + DOMAIN_LEVELS),
     inputLg2,
+    rule,
     outputLg2: readU32(memory, record + DOMAIN_OUTPUT_LG2),
     root: readU64(memory, record + DOMAIN_ROOT),
     read: (address) => readU64(memory, Number(address)),
   };
-  const signature = [index, format, table.levels, inputLg2, table.outputLg2, table.root, flags].join();
+  const signature = [index, format, table.levels, inputLg2, rule, table.outputLg2, table.root, flags].join();
   return {
     index, pageLg2, table, signature, ids: [id, id + 1],
     guest: (flags & DOMAIN_GUEST) !== 0, tracksDirty: (flags & DOMAIN_TRACK_DIRTY) !== 0,

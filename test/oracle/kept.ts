@@ -3,7 +3,7 @@
 import { DATA_VALID, PERM_MASK, PERM_W } from "../../src/engine/layout.js";
 import { hex, OracleError, type EngineView, type IdOwner } from "./engine-state.js";
 import { wordsOf } from "./memory-words.js";
-import { itemLg2, leafIsDirty, walkSteps } from "./reference.js";
+import { addressOfTag, itemLg2, leafIsDirty, walkSteps } from "./reference.js";
 
 const ADDRESS_MASK = 0x00ff_ffff_ffff_f000n;
 const LEAF_LG2_SHIFT = 56n;
@@ -29,7 +29,7 @@ export function makeKept(id: number, page: number, data: bigint): Kept {
 /** Why this entry contradicts the table of the domain that owns its id, or null. */
 function contradiction(owner: IdOwner, kept: Kept): string | null {
   const { table, tracksDirty } = owner.domain;
-  const iova = BigInt(kept.page) << BigInt(owner.pageLg2);
+  const iova = addressOfTag(table, BigInt(kept.page) << BigInt(owner.pageLg2));
   const { steps, result } = walkSteps(table, iova);
   kept.path = null;
   if (result.outcome !== "translated") return `the table says ${result.outcome} at level ${result.level}`;

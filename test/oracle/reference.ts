@@ -23,6 +23,8 @@ export interface ReferenceTable extends ReferenceRules {
   readonly levels: number;
   /** Width of an input address in bits where the unit or the address space has less than the levels decode. */
   readonly inputLg2?: number;
+  /** What the bits above the width must be; "zero" when absent. "sign-tbi": sign extension with bits 63..56 ignored. */
+  readonly rule?: "zero" | "sign" | "sign-tbi";
   /** Address of the top table, as `read` takes it. */
   readonly root: bigint;
   /** The 64-bit entry at an address: a memory offset for kernel-owned tables. */
@@ -74,6 +76,23 @@ export function itemLg2(level: number): number {
 /** Bits of an input address that this table takes. Six AMD levels decode 64, not 66. */
 function widthOf(table: ReferenceTable): number {
   return Math.min(64, itemLg2(table.levels), table.inputLg2 ?? 64);
+}
+
+/** The part of an address that the tables decode, or null when the bits above it break the rule. */
+function decodedAddress(table: ReferenceTable, iova: bigint): bigint | null {
+  const width = widthOf(table);
+  if (iova < 0n || iova >> 64n !== 0n) return null;
+  const within = BigInt.asUintN(width, iova);
+  const { rule = "zero" } = table;
+  if (rule === "zero") return within === iova ? within : null;
+  const compared = rule === "sign-tbi" ? 56 : 64;
+  return BigInt.asUintN(compared, BigInt.asIntN(width, iova)) === BigInt.asUintN(compared, iova) ? within : null;
+}
+
+/** The address that obeys the rule and whose low bits are those that a tag keeps. */
+export function addressOfTag(table: ReferenceTable, low: bigint): bigint {
+  const { rule = "zero" } = table;
+  return rule === "zero" ? low : BigInt.asUintN(64, BigInt.asIntN(rule === "sign-tbi" ? 56 : 57, low));
 }
 
 /** VT-d 9.8: what bits 7, 11, 62 and the address field may hold at each level. */
@@ -142,14 +161,15 @@ export function decodeReference(rules: ReferenceRules, pte: bigint, level: numbe
 export function walkSteps(table: ReferenceTable, iova: bigint): { steps: ReferenceStep[]; result: ReferenceWalk } {
   const steps: ReferenceStep[] = [];
   let level = table.levels - 1;
-  if (iova < 0n || iova >> BigInt(widthOf(table)) !== 0n) {
+  const within = decodedAddress(table, iova);
+  if (within === null) {
     return { steps, result: { outcome: "address-width", level } };
   }
   let base = table.root;
   let perm = PERM_R | PERM_W;
   for (;;) {
     const lg2 = itemLg2(level);
-    const index = field(iova, lg2, lg2 + INDEX_BITS - 1) >> BigInt(lg2);
+    const index = field(within, lg2, lg2 + INDEX_BITS - 1) >> BigInt(lg2);
     const address = base + index * PTE_BYTES;
     const pte = table.read(address);
     const entry = decodeReference(table, pte, level);
@@ -162,7 +182,7 @@ export function walkSteps(table: ReferenceTable, iova: bigint): { steps: Referen
       return { steps, result: { outcome: "translated", hpa, leafLg2: entry.lg2, perm } };
     }
     // A pointer that skips levels (AMD) reaches only addresses whose bits for those levels are zero.
-    if (field(iova, itemLg2(entry.level + 1), lg2 - 1) !== 0n) {
+    if (field(within, itemLg2(entry.level + 1), lg2 - 1) !== 0n) {
       return { steps, result: { outcome: "not-present", level } };
     }
     base = entry.address;
