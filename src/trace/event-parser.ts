@@ -56,6 +56,7 @@ const DMA: Shape = { event: "dma", names: ["rid", "pasid", "iova", "len", "acces
 
 /** Whether start + size is above 2^64; the halves are unsigned. */
 function runsPast(lo: number, hi: number, sizeLo: number, sizeHi: number): boolean {
+  if (hi + sizeHi < TWO_TO_32 - 1) return false;
   const low = lo + sizeLo;
   const high = hi + sizeHi + (low >= TWO_TO_32 ? 1 : 0);
   return high > TWO_TO_32 || (high === TWO_TO_32 && low % TWO_TO_32 !== 0);
@@ -129,8 +130,7 @@ export class EventParser {
     fields.expect(MAP);
     trace.ops[row] = OP_MAP;
     trace.subject[row] = fields.decimal(1, MAX_DOMAIN);
-    this.#iova(row, 2, PAGE_MASK);
-    this.#size(row, 4, PAGE_MASK);
+    this.#range(row, 2, 4, PAGE_MASK);
     this.#out(row, 3, PAGE_MASK);
     const perm = fields.isWord(5, RW_WORD) ? FLAG_READ | FLAG_WRITE : this.#readOrWrite(5);
     if (perm === 0) fields.refuseField(5, "is not r, w or rw");
@@ -141,8 +141,7 @@ export class EventParser {
     this.#fields.expect(UNMAP);
     this.#trace.ops[row] = OP_UNMAP;
     this.#trace.subject[row] = this.#fields.decimal(1, MAX_DOMAIN);
-    this.#iova(row, 2, PAGE_MASK);
-    this.#size(row, 3, PAGE_MASK);
+    this.#range(row, 2, 3, PAGE_MASK);
   }
 
   #attach(row: number, op: number, shape: Shape): void {
@@ -165,8 +164,7 @@ export class EventParser {
       trace.flags[row] = FLAG_ALL;
       return;
     }
-    this.#iova(row, 2, PAGE_MASK);
-    this.#size(row, 3, PAGE_MASK);
+    this.#range(row, 2, 3, PAGE_MASK);
   }
 
   #dma(row: number): void {
@@ -178,8 +176,7 @@ export class EventParser {
     trace.subject[row] = fields.hex(1, MAX_RID);
     trace.target[row] = pasid;
     trace.pasid[row] = pasid;
-    this.#iova(row, 3, 0);
-    this.#size(row, 4, 0);
+    this.#range(row, 3, 4, 0);
     let flags = this.#readOrWrite(5);
     if (flags === 0) fields.refuseField(5, "is not r or w");
     if (fields.firstByte(6) === LETTER_F) flags |= this.#fault(row, 6);
@@ -217,36 +214,29 @@ export class EventParser {
     return fields.looksHex(field) ? fields.hex(field, MAX_PASID) : fields.decimal(field, MAX_PASID);
   }
 
-  #iova(row: number, field: number, mask: number): void {
+  /** Reads the fields of the iova and the size. */
+  #range(row: number, iova: number, size: number, mask: number): void {
     const fields = this.#fields;
-    fields.expectHex(field, mask);
-    this.#trace.iovaLo[row] = fields.lo[field]!;
-    this.#trace.iovaHi[row] = fields.hi[field]!;
+    const { lo, hi } = fields;
+    const trace = this.#trace;
+    fields.expectHex(iova, mask);
+    fields.expectHex(size, mask);
+    trace.iovaLo[row] = lo[iova]!;
+    trace.iovaHi[row] = hi[iova]!;
+    trace.sizeLo[row] = lo[size]!;
+    trace.sizeHi[row] = hi[size]!;
+    if (lo[size] === 0 && hi[size] === 0) fields.refuseField(size, "is zero");
+    if (runsPast(lo[iova]!, hi[iova]!, lo[size]!, hi[size]!)) this.#refuseEnd(row, size, trace.iova(row));
   }
 
-  /** Reads the size of a row whose iova is known. */
-  #size(row: number, field: number, mask: number): void {
-    const fields = this.#fields;
+  /** Reads the field of the output address; the size of the row is known. */
+  #out(row: number, out: number, mask: number): void {
+    const { lo, hi } = this.#fields;
     const trace = this.#trace;
-    fields.expectHex(field, mask);
-    const lo = fields.lo[field]!;
-    const hi = fields.hi[field]!;
-    if (lo === 0 && hi === 0) fields.refuseField(field, "is zero");
-    trace.sizeLo[row] = lo;
-    trace.sizeHi[row] = hi;
-    if (runsPast(trace.iovaLo[row]!, trace.iovaHi[row]!, lo, hi)) this.#refuseEnd(row, field, trace.iova(row));
-  }
-
-  /** Reads the output address of a row whose size is known. */
-  #out(row: number, field: number, mask: number): void {
-    const fields = this.#fields;
-    const trace = this.#trace;
-    fields.expectHex(field, mask);
-    const lo = fields.lo[field]!;
-    const hi = fields.hi[field]!;
-    trace.outLo[row] = lo;
-    trace.outHi[row] = hi;
-    if (runsPast(lo, hi, trace.sizeLo[row]!, trace.sizeHi[row]!)) this.#refuseEnd(row, field, trace.out(row));
+    this.#fields.expectHex(out, mask);
+    trace.outLo[row] = lo[out]!;
+    trace.outHi[row] = hi[out]!;
+    if (runsPast(lo[out]!, hi[out]!, trace.sizeLo[row]!, trace.sizeHi[row]!)) this.#refuseEnd(row, out, trace.out(row));
   }
 
   #refuseEnd(row: number, field: number, start: bigint): never {

@@ -1,0 +1,134 @@
+// The command on the real traces, and on traces that are wrong. It runs the built package, as a user does.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gunzipSync, gzipSync } from "node:zlib";
+import { afterAll, describe, expect, it } from "vitest";
+
+const BUNDLED = "traces/vtd-legacy-strict-nvme.trace.gz";
+const TRACES = [BUNDLED, ...readdirSync("test/traces").filter((name) => name.endsWith(".gz")).map((name) => `test/traces/${name}`)];
+const folder = mkdtempSync(join(tmpdir(), "ioasid-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function ioasid(args: string[], input?: string | Uint8Array) {
+  return spawnSync(process.execPath, ["dist/cli/main.js", ...args], { encoding: "utf8", ...(input === undefined ? {} : { input }) });
+}
+
+function file(name: string, content: string | Uint8Array): string {
+  const path = join(folder, name);
+  writeFileSync(path, content);
+  return path;
+}
+
+const text = (name: string): string => gunzipSync(readFileSync(name)).toString();
+const count = (name: string, op: string): number => text(name).split("\n").filter((line) => line.startsWith(`${op}\t`)).length;
+
+describe("every bundled trace", () => {
+  it.each(TRACES)("%s: every answer equals the recorded one", (name) => {
+    const run = ioasid(["replay", "--json", name]);
+    expect(run.stderr).toBe("");
+    expect(run.status).toBe(0);
+    const result = JSON.parse(run.stdout) as Record<string, number>;
+    const lines = text(name).split("\n").filter((line) => line.startsWith("dma\t"));
+    expect(result).toMatchObject({
+      mismatches: 0, requests: lines.length, unmaps: count(name, "unmap"), invalidations: count(name, "inv"),
+      staleRefused: lines.filter((line) => line.endsWith("\tstale")).length, faults: lines.filter((line) => line.includes("\tfault:")).length,
+    });
+    expect(result["translations"]).toBeGreaterThanOrEqual(lines.length);
+  });
+
+  it("are twelve", () => expect(TRACES).toHaveLength(12));
+});
+
+describe("the command", () => {
+  it("replays the bundled trace without arguments, several times, and prints a table", () => {
+    const run = ioasid(["replay", "--repeat", "3"]);
+    expect(run.status).toBe(0);
+    expect(run.stdout).toContain("vtd-legacy-strict-nvme");
+    expect(run.stdout).toContain("all 231,600 answers equal");
+  });
+
+  it("reads standard input, compressed or not", () => {
+    for (const input of [readFileSync(BUNDLED), text(BUNDLED)]) {
+      const run = ioasid(["replay", "--json", "-"], input);
+      expect(run.status).toBe(0);
+      expect(JSON.parse(run.stdout)).toMatchObject({ file: "stdin", requests: 77200, mismatches: 0 });
+    }
+  });
+
+  it("exits 3 for one altered answer and names line, request, expected and got", () => {
+    const lines = text(BUNDLED).split("\n");
+    const index = lines.findIndex((line, i) => i > 5000 && line.startsWith("dma\t"));
+    const fields = (lines[index] ?? "").split("\t");
+    const truth = fields[6] ?? "";
+    fields[6] = `0x${(BigInt(truth) + 1n).toString(16)}`;
+    lines[index] = fields.join("\t");
+    const run = ioasid(["replay", file("altered.trace.gz", gzipSync(lines.join("\n")))]);
+    expect(run.status).toBe(3);
+    expect(run.stderr).toContain(`line ${index + 1}: ${fields.join(" ")}: expected ${fields[6]}, got ${truth}`);
+    expect(run.stdout).toContain("1 of 77,200 answers differ");
+  });
+
+  it("a recorded fault that is granted here, and a granted access that faults here, are mismatches", () => {
+    const head = "# ioasid-trace 1\nattach\t1\t0x20\nmap\t1\t0x1000\t0x5000\t0x1000\tr\n";
+    const run = ioasid(["replay", "--json", "-"], `${head}dma\t0x20\t-\t0x1000\t0x4\tr\tfault:x\ndma\t0x20\t-\t0x1000\t0x4\tw\t0x5000\ndma\t0x20\t-\t0x1ffe\t0x4\tr\t0x5ffe\n`);
+    expect(run.status).toBe(3);
+    expect(JSON.parse(run.stdout).firstMismatches).toMatchObject([
+      { line: 4, expected: "a fault", got: "0x5000" }, { line: 5, expected: "0x5000", got: "fault: write-denied" },
+      { line: 6, expected: "0x5ffe", got: "fault: not-present" },
+    ]);
+  });
+
+  it("a stale answer must be refused", () => {
+    const body = "attach\t1\t0x20\nmap\t1\t0x1000\t0x5000\t0x1000\tr\ndma\t0x20\t-\t0x1000\t0x4\tr\t0x5000\tstale\n";
+    const run = ioasid(["replay", "--json", "-"], `# ioasid-trace 1\n${body}`);
+    expect(run.status).toBe(3);
+    expect(JSON.parse(run.stdout).firstMismatches[0]).toMatchObject({ line: 4, got: "0x5000" });
+  });
+
+  it("prints help and version, and exits 2 for wrong usage", () => {
+    const { version } = JSON.parse(readFileSync("package.json", "utf8")) as { version: string };
+    expect(ioasid(["--version"]).stdout.trim()).toBe(version);
+    expect(ioasid(["--help"])).toMatchObject({ status: 0, stdout: expect.stringContaining("replay") });
+    expect(ioasid(["replay", "--help"])).toMatchObject({ status: 0, stdout: expect.stringContaining("--repeat") });
+    for (const args of [[], ["nothing"], ["replay", "--what"], ["replay", "--repeat", "0"], ["replay", "--repeat", "x"], ["replay", "--iommu", "x"]]) {
+      expect(ioasid(args).status, args.join(" ")).toBe(2);
+    }
+  });
+});
+
+describe("a bad trace fails with 1, its line and the reason", () => {
+  const head = "# ioasid-trace 1\n";
+  it.each([
+    ["unmap of nothing", `${head}unmap\t1\t0x1000\t0x1000\n`, "line 2"],
+    ["unmap of more than is mapped", `${head}map\t1\t0x1000\t0x5000\t0x1000\tr\nunmap\t1\t0x1000\t0x2000\n`, "line 3"],
+    ["map over a mapping", `${head}map\t1\t0x1000\t0x5000\t0x1000\tr\nmap\t1\t0x1000\t0x5000\t0x1000\tr\n`, "line 3"],
+    ["unknown event", `${head}jump\t1\n`, "line 2"],
+    ["address beyond 64 bits", `${head}map\t1\t0x10000000000000000\t0x5000\t0x1000\tr\n`, "line 2"],
+    ["cut in a line", `${head}attach\t1\t0x20\nmap\t1\t0x1000\t0x50`, "line 3"],
+    ["no trace", "hello\n", "line 1"],
+    ["empty", "", "line 1"],
+    ["PASID", `${head}dma\t0x20\t5\t0x1000\t0x4\tr\tfault:x\n`, "PASID"],
+    ["detach of what is not attached", `${head}detach\t1\t0x20\n`, "line 2"],
+    ["iova wider than the IOMMU's", `${head}attach\t1\t0x20\nmap\t1\t0x1000000000000\t0x5000\t0x1000\tr\n`, "IOASID_DMA_MAP"],
+  ])("%s", (name, content, says) => {
+    const run = ioasid(["replay", file(`${name.replaceAll(" ", "-")}.trace`, content)]);
+    expect(run.status).toBe(1);
+    expect(run.stderr).toContain(says);
+    expect(run.stderr.trim().split("\n")).toHaveLength(1);
+    expect(run.stdout).toBe("");
+  });
+
+  it("a missing file, a cut gzip", () => {
+    expect(ioasid(["replay", join(folder, "none.trace")])).toMatchObject({ status: 1, stderr: expect.stringContaining("none.trace") });
+    const cut = readFileSync(BUNDLED).subarray(0, 100_000);
+    expect(ioasid(["replay", file("cut.trace.gz", cut)])).toMatchObject({ status: 1, stderr: expect.stringContaining("cut.trace.gz") });
+  });
+
+  it("one bad file among good ones does not hide them", () => {
+    const run = ioasid(["replay", "--json", join(folder, "none.trace"), BUNDLED]);
+    expect(run.status).toBe(1);
+    expect(JSON.parse(run.stdout)).toMatchObject({ requests: 77200, mismatches: 0 });
+  });
+});
