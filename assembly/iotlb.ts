@@ -34,42 +34,47 @@ export abstract class Iotlb {
   }
 }
 
-/** Enters data under tag: over an equal tag, else in an empty way, else in the next one round robin. */
-export function fill(port: usize, tag: u64, data: u64): void {
-  const set = Iotlb.set(load<u32>(port, PORT_IOTLB), load<u32>(port, PORT_HASH_SHIFT), tag);
-  let way: usize = 4;
-  for (let i: usize = 0; i < 4; i++) {
-    if (load<u64>(set + (i << 3)) == tag) {
-      way = i;
-      break;
+@unmanaged
+export abstract class Fill {
+  /** Enters data under tag: over an equal tag, else in an empty way, else in the next one round robin. */
+  @inline static enter(port: usize, tag: u64, data: u64): void {
+    const set = Iotlb.set(load<u32>(port, PORT_IOTLB), load<u32>(port, PORT_HASH_SHIFT), tag);
+    const wanted = i64x2.splat(<i64>tag);
+    let ways = i64x2.bitmask(i64x2.eq(v128.load(set), wanted)) | (i64x2.bitmask(i64x2.eq(v128.load(set, 16), wanted)) << 2);
+    if (!ways) {
+      const empty = i64x2.splat(0);
+      ways = i64x2.bitmask(i64x2.eq(v128.load(set, IOTLB_DATA), empty))
+        | (i64x2.bitmask(i64x2.eq(v128.load(set, IOTLB_DATA + 16), empty)) << 2);
     }
-    if (way == 4 && !load<u64>(set + (i << 3), IOTLB_DATA)) way = i;
+    let way: usize;
+    if (ways) {
+      way = <usize>ctz(ways) << 3;
+    } else {
+      const next = load<u32>(port, PORT_VICTIM);
+      store<u32>(port, next + 1, PORT_VICTIM);
+      way = (next & 3) << 3;
+    }
+    store<u64>(set + way, tag);
+    store<u64>(set + way, data, IOTLB_DATA);
   }
-  if (way == 4) {
-    const next = load<u32>(port, PORT_VICTIM);
-    store<u32>(port, next + 1, PORT_VICTIM);
-    way = next & 3;
-  }
-  store<u64>(set + (way << 3), tag);
-  store<u64>(set + (way << 3), data, IOTLB_DATA);
-}
 
-/**
- * Enters a translation that was walked for iova. A leaf fills the larger class that it covers; `data` holds the address of
- * the class's page. Returns true if the leaf is larger than that, so that several entries may stand for it.
- */
-export function fillFor(port: usize, route: usize, iova: u64, hpa: u64, leafLg2: u32, permAndValid: u64): bool {
-  const first = load<u64>(route, ROUTE_FIRST);
-  const second = load<u64>(route, ROUTE_SECOND);
-  const firstLg2 = <u32>(first & CLASS_LG2);
-  const secondLg2 = <u32>(second & CLASS_LG2);
-  const large = max(firstLg2, secondLg2);
-  const classLg2 = leafLg2 >= large ? large : min(firstLg2, secondLg2);
-  const isFirst = classLg2 == firstLg2;
-  learnOrder(route, first, second, isFirst);
-  const tag = Iotlb.tag(isFirst ? first : second, iova, load<u64>(route, ROUTE_ADDRESS_MASK));
-  fill(port, tag, (hpa & ~((<u64>1 << classLg2) - 1)) | (<u64>leafLg2 << 56) | permAndValid);
-  return leafLg2 > classLg2;
+  /**
+   * Enters a translation that was walked for iova. A leaf fills the larger class that it covers; `data` holds the address of
+   * the class's page. Returns true if the leaf is larger than that, so that several entries may stand for it.
+   */
+  @inline static walked(port: usize, route: usize, iova: u64, hpa: u64, leafLg2: u32, permAndValid: u64): bool {
+    const first = load<u64>(route, ROUTE_FIRST);
+    const second = load<u64>(route, ROUTE_SECOND);
+    const firstLg2 = <u32>(first & CLASS_LG2);
+    const secondLg2 = <u32>(second & CLASS_LG2);
+    const large = max(firstLg2, secondLg2);
+    const classLg2 = leafLg2 >= large ? large : min(firstLg2, secondLg2);
+    const isFirst = classLg2 == firstLg2;
+    if (!isFirst || load<u32>(route, ROUTE_STREAK)) learnOrder(route, first, second, isFirst);
+    const tag = Iotlb.tag(isFirst ? first : second, iova, load<u64>(route, ROUTE_ADDRESS_MASK));
+    Fill.enter(port, tag, (hpa & ~((<u64>1 << classLg2) - 1)) | (<u64>leafLg2 << 56) | permAndValid);
+    return leafLg2 > classLg2;
+  }
 }
 
 /** The two words are swapped one after the other: between the stores a reader probes one class twice, and at worst misses. */

@@ -6,12 +6,12 @@ import {
   PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_WALK,
   REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_FAULT_BIT, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT,
   ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_FIRST, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE,
-  ROUTE_SECOND, WALK_HPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE,
+  ROUTE_SECOND, ROUTE_TRANSLATE, WALK_HPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE,
 } from "./layout";
 import { faultResult, pushFault, REASON_BAD_REQUEST, REASON_BLOCKED, REASON_NO_ROUTE } from "./fault";
 import { dispatch } from "./format/list";
 import { applyRing } from "./invalidate";
-import { fillFor, Iotlb } from "./iotlb";
+import { Fill, Iotlb } from "./iotlb";
 import { Request, Route, Walker } from "./request";
 import { routePasid, routeRid } from "./route";
 import { WalkMisses } from "./table/batch-walk";
@@ -104,7 +104,8 @@ function answerMisses(engine: usize, port: usize, requests: u32, results: u32, m
   for (let i: u32 = 0; i < missed; i++) {
     const lane = load<u32>(misses + (i << 2));
     const request = Request.at(requests, lane);
-    if (answerUnwalked(engine, port, lane, request)) continue;
+    const translates = load<u32>(Route.of(port, request), ROUTE_KIND) == ROUTE_TRANSLATE && Request.need(request) <= <u32>PERM_MASK;
+    if (!translates && answerUnwalked(engine, port, lane, request)) continue;
     walkers |= 1 << Route.walker(port, Route.of(port, request));
     store<u32>(misses + (left++ << 2), lane);
   }
@@ -156,7 +157,7 @@ function walkLane(engine: usize, port: usize, lane: u32): void {
     if (!(need & PERM_W)) perm &= ~PERM_W;
   }
   if (((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) == 0) {
-    if (fillFor(port, route, iova, hpa, lg2, DATA_VALID | <u64>perm)) atomic.store<u32>(domain, 1, DOMAIN_FRAGMENTED);
+    if (Fill.walked(port, route, iova, hpa, lg2, DATA_VALID | <u64>perm)) atomic.store<u32>(domain, 1, DOMAIN_FRAGMENTED);
   }
   store<u64>(load<u32>(port, PORT_LANE_RESULTS) + (lane << 3), hpa | (<u64>lg2 << RESULT_RUN_SHIFT));
 }

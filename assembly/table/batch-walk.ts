@@ -10,7 +10,7 @@ import {
 } from "../layout";
 import { EntryOf, Format, LEAF, lowBits, TABLE } from "../format/format";
 import { Operation } from "../format/list";
-import { fillFor } from "../iotlb";
+import { Fill } from "../iotlb";
 import { GuestTables, KernelTables, NOWHERE, TableSpace } from "../memory";
 import { Request, Route } from "../request";
 
@@ -98,7 +98,7 @@ abstract class Lane {
     const lg2 = f.leafLg2(pte, level);
     const hpa = f.leafAddress(pte, level) | (iova & lowBits(lg2));
     if (((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) == 0) {
-      if (fillFor(port, route, iova, hpa, lg2, DATA_VALID | <u64>perm)) atomic.store<u32>(domain, 1, DOMAIN_FRAGMENTED);
+      if (Fill.walked(port, route, iova, hpa, lg2, DATA_VALID | <u64>perm)) atomic.store<u32>(domain, 1, DOMAIN_FRAGMENTED);
     }
     store<u64>(load<u32>(port, PORT_LANE_RESULTS) + (index << 3), hpa | (<u64>lg2 << RESULT_RUN_SHIFT));
     return true;

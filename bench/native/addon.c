@@ -82,6 +82,7 @@ static napi_value word(napi_env env, napi_callback_info info)
 
 PORT_KERNEL(hits, translate_hits)
 PORT_KERNEL(walking, translate_walking)
+PORT_KERNEL(naive, translate_naive)
 PORT_KERNEL(chasing, chase)
 
 NAPI_MODULE_INIT()
@@ -92,6 +93,7 @@ NAPI_MODULE_INIT()
     { "word", NULL, word, NULL, NULL, NULL, napi_enumerable, NULL },
     { "translateHits", NULL, hits, NULL, NULL, NULL, napi_enumerable, NULL },
     { "translateWalking", NULL, walking, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "translateNaive", NULL, naive, NULL, NULL, NULL, napi_enumerable, NULL },
     { "chase", NULL, chasing, NULL, NULL, NULL, napi_enumerable, NULL },
   };
   size_t count = sizeof functions / sizeof functions[0];

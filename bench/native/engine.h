@@ -45,5 +45,8 @@ u32 translate_hits(u8 *memory, u32 port, u32 n);
 /** Walks the table of each of the port's first n requests and writes results: how many were refused. */
 u32 translate_walking(u8 *memory, u32 port, u32 n);
 
+/** Looks up, walks what missed, fills the IOTLB, and writes results: how many were refused. 4-KiB leaves only. */
+u32 translate_naive(u8 *memory, u32 port, u32 n);
+
 /** Follows a chain of u32 offsets from `at`: where it is after that many steps. */
 u32 chase(const u8 *memory, u32 at, u32 steps);

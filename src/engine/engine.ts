@@ -18,7 +18,7 @@ export interface EngineOptions {
   ports?: {
     /** Most ports at once. Default 8. */
     count?: number;
-    /** Sets of 4 entries in each IOTLB, a power of two, 1..2^20. Default 1024. */
+    /** Sets of 4 entries in each IOTLB, a power of two, 2..2^20. Default 1024. */
     iotlbSets?: number;
     /** Lanes of a batch, a multiple of 16. Default 4096. */
     lanes?: number;
@@ -98,7 +98,7 @@ export class Engine {
     const routes = powerOfTwo("routes", options.routes ?? 4096, 8, 1 << 20);
     const domains = integerIn("domains", options.domains ?? 1024, 1, 1 << 16);
     const count = integerIn("ports.count", ports.count ?? 8, 1, 1024);
-    const sets = powerOfTwo("ports.iotlbSets", ports.iotlbSets ?? 1024, 1, 1 << 20);
+    const sets = powerOfTwo("ports.iotlbSets", ports.iotlbSets ?? 1024, 2, 1 << 20);
     const lanes = integerIn("ports.lanes", ports.lanes ?? 4096, 16, 1 << 20);
     if (lanes % 16 !== 0) throw new EngineError("BAD_OPTION", `must be a multiple of 16, not ${lanes}`, "ports.lanes", lanes);
     const faults = powerOfTwo("ports.faults", ports.faults ?? 1024, 4, 1 << 20);

@@ -21,9 +21,9 @@ import {
 } from "./trace.js";
 
 /** The highest domain: the number above it stands for all domains. */
-export const MAX_DOMAIN = ALL_DOMAINS - 1;
-export const MAX_RID = 0xffff;
-export const MAX_PASID = 0xfffff;
+const MAX_DOMAIN = ALL_DOMAINS - 1;
+const MAX_RID = 0xffff;
+const MAX_PASID = 0xfffff;
 
 const TWO_TO_32 = 2 ** 32;
 const PAGE_MASK = 0xfff;

@@ -35,7 +35,7 @@ export async function readTrace(source: string | NodeJS.ReadableStream, onProgre
     const total = typeof source === "string" ? await fileBytes(source) : undefined;
     const input = typeof source === "string" ? createReadStream(source, { highWaterMark: CHUNK_BYTES }) : source;
     const { gzip, chunks } = await sniff(counted(input, total, onProgress));
-    if (gzip) await pipeline(chunks, createGunzip({ chunkSize: CHUNK_BYTES }), (text) => feed(parser, text));
+    if (gzip) await feedGzip(parser, chunks, input);
     else await feed(parser, chunks);
     return parser.end();
   } catch (error) {
@@ -83,8 +83,17 @@ async function sniff(input: AsyncGenerator<Uint8Array>): Promise<{ gzip: boolean
   return { gzip: head[0] === 0x1f && head[1] === 0x8b, chunks: chunks() };
 }
 
-async function feed(parser: TraceParser, chunks: AsyncIterable<Uint8Array>): Promise<void> {
-  for await (const chunk of chunks) parser.push(chunk);
+async function feed(parser: TraceParser, text: AsyncIterable<Uint8Array>): Promise<void> {
+  for await (const chunk of text) parser.push(chunk);
+}
+
+/** Decompresses and parses. Closes the source as soon as either fails: `pipeline` alone would wait for its next chunk. */
+async function feedGzip(parser: TraceParser, chunks: AsyncIterable<Uint8Array>, source: NodeJS.ReadableStream): Promise<void> {
+  const gunzip = createGunzip({ chunkSize: CHUNK_BYTES });
+  gunzip.once("close", () => {
+    if ("destroy" in source && typeof source.destroy === "function") source.destroy();
+  });
+  await pipeline(chunks, gunzip, (text) => feed(parser, text));
 }
 
 /** System and zlib errors get the file's name; everything else is already clear, or not ours. */

@@ -84,8 +84,8 @@ export class RangeMap<V> {
    * when first is above last, or when the range shares a page with an entry: the caller has to look first.
    */
   insert(first: number, last: number, value: V): void {
-    if (!(Number.isSafeInteger(first) && Number.isSafeInteger(last) && first >= 0)) {
-      throw new RangeError(`RangeMap.insert: ${first}..${last} are not page numbers`);
+    if (!(Number.isSafeInteger(first) && Number.isSafeInteger(last) && first >= 0 && first <= last)) {
+      throw new RangeError(`RangeMap.insert: ${first}..${last} is not a range of pages`);
     }
     const before = this.#locate(first);
     const index = this.#chunk;

@@ -159,7 +159,7 @@ describe("impossible sizes", () => {
     [{ memory: { adopt: {} as WebAssembly.Memory, arena: arena(4096) } }, "memory.adopt"],
     [{ memory: { adopt: new WebAssembly.Memory({ initial: 1 }), arena: arena(4096) } }, "memory.arena"],
     [{ slots: 0 }, "slots"], [{ routes: 7 }, "routes"], [{ routes: 12 }, "routes"], [{ domains: 0 }, "domains"],
-    [{ ports: { count: 0 } }, "ports.count"], [{ ports: { iotlbSets: 3 } }, "ports.iotlbSets"], [{ ports: { lanes: 17 } }, "ports.lanes"],
+    [{ ports: { count: 0 } }, "ports.count"], [{ ports: { iotlbSets: 3 } }, "ports.iotlbSets"], [{ ports: { iotlbSets: 1 } }, "ports.iotlbSets"], [{ ports: { lanes: 17 } }, "ports.lanes"],
     [{ ports: { faults: 2 } }, "ports.faults"], [{ firstIotlbId: 3 }, "firstIotlbId"], [{ firstIotlbId: L.ID_LIMIT }, "firstIotlbId"],
   ] as [EngineOptions, string][])("%j names %s", async (options, field) => {
     await expect(Engine.create(options)).rejects.toThrow(expect.objectContaining({ name: "EngineError", field }));

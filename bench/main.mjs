@@ -1,0 +1,106 @@
+// npm run bench: runs the rows, prints a table or JSON. Exit 0 ran, 1 a checksum, a row or (with --check) a gate failed,
+// 2 usage.
+import { Command, InvalidArgumentError } from "commander";
+import os from "node:os";
+import process from "node:process";
+import { chooseClock } from "./clock.mjs";
+import { loadNative } from "./native.mjs";
+import { checkTargets, failedRow, failures, rowResult, table } from "./report.mjs";
+import { measure } from "./runner.mjs";
+import { rows as anchor } from "./rows/anchor.mjs";
+import { rows as coldWalk } from "./rows/cold-walk.mjs";
+import { rows as iotlbHit } from "./rows/iotlb-hit.mjs";
+import { rows as scalar } from "./rows/scalar.mjs";
+import { rows as slot } from "./rows/slot.mjs";
+
+const ROWS = [...iotlbHit, ...coldWalk, ...slot, ...scalar, ...anchor];
+const USAGE = 2;
+
+function roundCount(text) {
+  const rounds = Number(text);
+  if (!Number.isInteger(rounds) || rounds < 3 || rounds > 1001) throw new InvalidArgumentError("an integer, 3..1001.");
+  return rounds;
+}
+
+function command() {
+  return new Command("npm run bench --")
+    .description("Measures the engine against native C and plain JavaScript in the same process, on the same memory.")
+    .option("--only <name...>", "only rows whose name contains one of these words")
+    .option("--rounds <n>", "short rounds of every variant; the ratio is the median over them", roundCount, 21)
+    .option("--check", "exit 1 if a gate of targets.json is missed or something could not run")
+    .option("--json", "one JSON object on stdout, nothing else there")
+    .option("--list", "name the rows and what each asks, run nothing")
+    .addHelpText("after", "\nTimes are nanoseconds of processor time per translation (or load). A ratio is ours / baseline:"
+      + "\nbelow 1 we are faster. How it measures and what each row does: bench/README.md.")
+    .configureOutput({ outputError: (text, write) => write(text) })
+    .exitOverride();
+}
+
+function parse() {
+  const program = command();
+  try {
+    program.parse();
+  } catch (error) {
+    process.exit(error.exitCode === 0 ? 0 : USAGE);
+  }
+  return program.opts();
+}
+
+/** The rows that --only names; exits when a word names none. */
+function chosenRows(words) {
+  if (!words) return ROWS;
+  const lost = words.filter((word) => !ROWS.some((row) => row.name.includes(word)));
+  if (lost.length > 0) {
+    console.error(`error: --only ${lost.join(" ")}: no such row; there are ${ROWS.map((row) => row.name).join(", ")}`);
+    process.exit(USAGE);
+  }
+  return ROWS.filter((row) => words.some((word) => row.name.includes(word)));
+}
+
+async function runRow(row, { native, reason }, clock, rounds) {
+  if (process.stderr.isTTY) console.error(`${row.name}: ${row.about}`);
+  try {
+    const { variants, notes } = await row.prepare(native);
+    return rowResult(row, measure(variants, rounds, clock), notes(), reason);
+  } catch (error) {
+    return failedRow(row, error);
+  }
+}
+
+function machine(loaded, clock) {
+  return {
+    node: process.version, v8: process.versions.v8, cpu: os.cpus()[0]?.model ?? process.arch, arch: process.arch,
+    compiler: loaded.compiler ?? loaded.reason, clock: clock.name,
+  };
+}
+
+function print(results, about, rounds) {
+  console.log(table(results));
+  for (const row of results) for (const note of row.notes) console.log(`${row.name}: ${note}`);
+  console.log(`Node ${about.node}, V8 ${about.v8}, ${about.cpu} (${about.arch}); ${about.compiler}`);
+  console.log(`${rounds} rounds; time is ${about.clock}.`);
+}
+
+async function main() {
+  checkTargets(ROWS);
+  const options = parse();
+  const rows = chosenRows(options.only);
+  if (options.list) {
+    for (const row of rows) console.log(`${row.name.padEnd(20)} ${row.about}; against ${row.baselines.join(", ")}`);
+    return;
+  }
+  const loaded = loadNative();
+  const clock = chooseClock(loaded.native);
+  const results = [];
+  for (const row of rows) results.push(await runRow(row, loaded, clock, options.rounds));
+  const failed = failures(results);
+  const about = machine(loaded, clock);
+  if (options.json) console.log(JSON.stringify({ ...about, rounds: options.rounds, rows: results, failures: failed }));
+  else print(results, about, options.rounds);
+  if (failed.length > 0 && (options.check || results.some((row) => row.error))) {
+    for (const failure of failed) console.error(`failed: ${failure}`);
+    process.exitCode = 1;
+  }
+}
+
+await main();

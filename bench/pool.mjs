@@ -1,0 +1,60 @@
+// A pool of requests in a port's own buffer, taken batch by batch. A batch is chosen by moving the port's window over the
+// pool: a store of one word, so that nothing is copied and every batch of 1024 lies elsewhere in memory.
+import * as L from "../dist/engine/layout.js";
+
+/** Lanes of a batch in every row. */
+export const BATCH = 1024;
+
+export class RequestPool {
+  /** Lanes first..first + lanes - 1 of the port's buffer; lanes is a multiple of BATCH. */
+  constructor(engine, port, first, lanes) {
+    this.port = port;
+    this.lanes = lanes;
+    this.batches = lanes / BATCH;
+    /** u32 words, 4 a lane: iova low, iova high, route, L.PERM_*. */
+    this.requests = port.requests.subarray(first * 4, (first + lanes) * 4);
+    /** The same bytes as u64 words, 2 a lane. */
+    this.wide = new BigUint64Array(this.requests.buffer, this.requests.byteOffset, lanes * 2);
+    /** Results of the last batch, u32 words, 2 a lane. */
+    this.results = port.results.subarray(0, BATCH * 2);
+    this.words = new Uint32Array(engine.memory.buffer);
+    this.windowWord = (port.address + L.PORT_REQUESTS) >>> 2;
+  }
+
+  set(lane, iova, route, need) {
+    this.requests.set([iova % 0x100000000, iova / 0x100000000, route, need], lane * 4);
+  }
+
+  /** Makes batch 0..batches-1 the port's requests. */
+  select(batch) {
+    this.words[this.windowWord] = this.requests.byteOffset + batch * BATCH * L.REQUEST_BYTES;
+  }
+}
+
+/** The engine's variant: batches through the public port, section included. */
+export function engineVariant(name, pool) {
+  const translate = (port) => port.translate(BATCH);
+  return {
+    name,
+    calls: pool.batches,
+    output: pool.results,
+    run(batch) {
+      pool.select(batch);
+      pool.port.batch(translate);
+    },
+  };
+}
+
+/** A native kernel over the same requests, routes and results: kernel(port address, lanes). */
+export function nativeVariant(name, pool, kernel) {
+  const { address } = pool.port;
+  return {
+    name,
+    calls: pool.batches,
+    output: pool.results,
+    run(batch) {
+      pool.select(batch);
+      kernel(address, BATCH);
+    },
+  };
+}

@@ -1,0 +1,35 @@
+// How fast is a batch whose every lane hits the IOTLB? 1K pages in 4K entries, 16K pages in 32K entries.
+import * as baselines from "../baselines/iotlb.mjs";
+import { engineVariant, nativeVariant } from "../pool.mjs";
+import { hitWorld } from "../worlds.mjs";
+
+const LANES = 65536;
+
+function row(name, pages, iotlbSets) {
+  return {
+    name,
+    about: `all hits: ${pages} random pages of 8 devices in an IOTLB of ${iotlbSets * 4} entries`,
+    unit: "translation",
+    baselines: ["native C", "typed arrays", "Map<number>", "Map<bigint>"],
+    async prepare(native) {
+      const otherSet = (route, iova) => baselines.typedArraySet(route, iova, iotlbSets);
+      const world = await hitWorld({ pages, iotlbSets, lanes: LANES, otherSet });
+      const { engine, pool } = world;
+      native?.use(engine.memory);
+      const variants = [engineVariant("ioasid", pool)];
+      if (native) variants.push(nativeVariant("native C", pool, native.translateHits));
+      variants.push(
+        baselines.typedArrayCache("typed arrays", pool, world.pages, iotlbSets),
+        baselines.mapOfNumbers("Map<number>", pool, world.pages),
+        baselines.mapOfBigints("Map<bigint>", pool, world.pages),
+      );
+      const notes = () => {
+        const { translations, misses } = pool.port.counters;
+        return [`${misses} misses in ${translations} translations (each page is walked once)`];
+      };
+      return { variants, notes };
+    },
+  };
+}
+
+export const rows = [row("iotlb-hit-l1", 1024, 1024), row("iotlb-hit-l2", 16384, 8192)];

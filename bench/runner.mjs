@@ -1,0 +1,91 @@
+// Runs the variants of a row. benchmark.js defines each and calibrates how many calls make a sample; then short rounds of all
+// variants alternate, in an order that reverses every round, on processor time. What counts is the median of per-round ratios,
+// which a machine that slows down for everybody does not change.
+import Benchmark from "benchmark";
+import { BATCH } from "./pool.mjs";
+
+const SAMPLE_SECONDS = 0.003;
+const CHECK_MODULUS = 2 ** 42;
+
+/** Calls of run(i) that take about one sample. Throws what run() throws: benchmark.js alone would only note it. */
+function calibrate({ name, calls, run }) {
+  let call = 0;
+  const next = () => {
+    run(call);
+    call = call + 1 === calls ? 0 : call + 1;
+  };
+  const bench = new Benchmark(name, next, { minTime: SAMPLE_SECONDS, maxTime: 0.02, minSamples: 2 });
+  bench.run();
+  if (bench.error) throw bench.error;
+  return Math.max(1, bench.count);
+}
+
+/** Addresses in an output, -1 for a refusal. u32 words are results (assembly/layout.ts); other arrays hold addresses. */
+function* addresses(output) {
+  if (!(output instanceof Uint32Array)) {
+    for (const address of output) yield Number(address);
+    return;
+  }
+  for (let i = 0; i < output.length; i += 2) yield output[i + 1] >>> 31 ? -1 : (output[i + 1] & 0xffffff) * 2 ** 32 + output[i];
+}
+
+/** Checksums over the outputs of every call: of addresses, which all variants have, and of whole result words. */
+function answersOf({ calls, output, run }) {
+  let sum = 0;
+  let words = 0;
+  for (let call = 0; call < calls; call++) {
+    // What an earlier variant left must not pass for this one's answer. A chain goes on from its last output.
+    if (output.length > 1) output.fill(output instanceof BigInt64Array ? 7n : 7);
+    run(call);
+    for (const address of addresses(output)) sum = (sum * 31 + address) % CHECK_MODULUS;
+    if (output instanceof Uint32Array) for (const word of output) words = (Math.imul(words, 31) + word) | 0;
+  }
+  return { sum, words: output instanceof Uint32Array ? words : null };
+}
+
+/** Variants of a row answer alike, or the row fails: a fast wrong answer is no result. */
+function compareAnswers(variants) {
+  const [first, ...others] = variants.map((variant) => ({ name: variant.name, ...answersOf(variant) }));
+  for (const { name, sum, words } of others) {
+    if (sum !== first.sum || (words !== null && first.words !== null && words !== first.words)) {
+      throw new Error(`checksums differ: "${name}" ${sum} ${words}, "${first.name}" ${first.sum} ${first.words}`);
+    }
+  }
+}
+
+function quantile(values, q) {
+  const sorted = values.toSorted((a, b) => a - b);
+  const at = (sorted.length - 1) * q;
+  const low = Math.floor(at);
+  return sorted[low] + ((sorted[low + 1] ?? sorted[low]) - sorted[low]) * (at - low);
+}
+
+/**
+ * Times variants [{ name, calls, output, run(call) }], the subject first: nanoseconds an item (median), and for the others
+ * the ratio subject / variant as { median, q1, q3 } over the rounds. Throws if checksums differ, before or after.
+ */
+export function measure(variants, rounds, clock) {
+  compareAnswers(variants);
+  const samples = variants.map(calibrate);
+  const times = variants.map(() => []);
+  const at = variants.map(() => 0);
+  for (let round = 0; round < rounds; round++) {
+    for (let n = 0; n < variants.length; n++) {
+      const i = round % 2 ? variants.length - 1 - n : n;
+      const { run, calls } = variants[i];
+      const start = clock.now();
+      for (let left = samples[i]; left > 0; left--) {
+        run(at[i]);
+        at[i] = at[i] + 1 === calls ? 0 : at[i] + 1;
+      }
+      times[i].push((clock.now() - start) / (samples[i] * BATCH));
+    }
+  }
+  compareAnswers(variants);
+  return {
+    variants: variants.map(({ name }, i) => {
+      const ratios = times[i].map((time, round) => times[0][round] / time);
+      return { name, ns: quantile(times[i], 0.5), ratio: { median: quantile(ratios, 0.5), q1: quantile(ratios, 0.25), q3: quantile(ratios, 0.75) } };
+    }),
+  };
+}

@@ -1,0 +1,147 @@
+// What the rows translate: engines with mapped domains and a full pool of random requests.
+import { Engine } from "../dist/index.js";
+import * as L from "../dist/engine/layout.js";
+import { randomBelow } from "./random.mjs";
+import { RequestPool } from "./pool.mjs";
+
+export const PAGE = 4096;
+const TABLE_PAGES = 512;
+const VTD_4_LEVEL = { format: L.FORMAT_VTD_SECOND, levels: 4, width: 48, outputWidth: 46 };
+const OUTPUT_PAGES = 2 ** 34;
+/** 256 entries: a working set of 32768 pages misses 99 times in 100, and no set is written so often that its stores are waited for. */
+const NO_IOTLB = 64;
+const READ_WRITE = L.PERM_R | L.PERM_W;
+
+const MIB = 2 ** 20;
+
+function expectStatus(what, status) {
+  if (status !== L.STATUS_OK) throw new Error(`${what} answered status ${status}`);
+}
+
+function attach(engine, rid, domain) {
+  const route = engine.route(rid);
+  expectStatus("attachRoute", engine.attachRoute(route, domain));
+  return route;
+}
+
+function makeEngine({ ram = 0, tables, lanes, iotlbSets }) {
+  // A frame costs 6 bytes beside its page, a lane 28; the rest (routes, domains, upper levels) is small.
+  const arena = tables * (PAGE + 8) + lanes * 28 + iotlbSets * L.IOTLB_SET_BYTES + 8 * MIB;
+  return Engine.create({
+    memory: { ram, arena: Math.ceil(arena / PAGE) * PAGE, shared: true },
+    ports: { count: 1, iotlbSets, lanes },
+  });
+}
+
+/**
+ * Pages that are all in the IOTLB at once: several domains, random 4-KiB pages of 1 GiB each, random frames. A page that
+ * would be the fifth in its set, here or in a baseline's cache (`otherSet(route, iova)`), is replaced by another.
+ * Returns { engine, pool, pages: [{ route, iova, hpa, perm }] }.
+ */
+export async function hitWorld({ pages: count, iotlbSets, lanes, otherSet }) {
+  const DOMAINS = 8;
+  const random = randomBelow(count);
+  const engine = await makeEngine({ tables: DOMAINS * (TABLE_PAGES + 3), lanes, iotlbSets });
+  const domains = Array.from({ length: DOMAINS }, (_, n) => {
+    const index = engine.createDomain(VTD_4_LEVEL);
+    const route = attach(engine, 8 + n, index);
+    return { index, route, base: 2 ** 36 * (n + 1), word: routeWord(engine, route, L.ROUTE_FIRST) };
+  });
+  const fits = [new SetCount(), new SetCount()];
+  const pages = [];
+  const seen = new Set();
+  while (pages.length < count) {
+    const { index, route, base, word } = domains[random(DOMAINS)];
+    const iova = base + random(TABLE_PAGES * TABLE_PAGES) * PAGE;
+    const sets = [setOf(word, iova, iotlbSets), otherSet(route, iova)];
+    if (seen.has(iova) || !fits.every((fit, n) => fit.has(sets[n]))) continue;
+    seen.add(iova);
+    fits.forEach((fit, n) => fit.take(sets[n]));
+    const hpa = random(2 ** 20) * (OUTPUT_PAGES / 2 ** 20) * PAGE + pages.length * PAGE;
+    expectStatus("map", engine.map(index, BigInt(iova), BigInt(iova + PAGE - 1), BigInt(hpa), READ_WRITE));
+    pages.push({ route, iova, hpa, perm: READ_WRITE });
+  }
+  const pool = new RequestPool(engine, engine.openPort(), 0, lanes);
+  for (let lane = 0; lane < lanes; lane++) {
+    const page = pages[random(count)];
+    pool.set(lane, page.iova + random(PAGE), page.route, 1 + random(READ_WRITE));
+  }
+  return { engine, pool, pages };
+}
+
+/** Ways taken per set. */
+class SetCount {
+  #taken = new Map();
+  has(set) {
+    return (this.#taken.get(set) ?? 0) < 4;
+  }
+  take(set) {
+    this.#taken.set(set, (this.#taken.get(set) ?? 0) + 1);
+  }
+}
+
+function routeWord(engine, route, offset) {
+  return new DataView(engine.memory.buffer).getBigUint64(engine.word(L.ENGINE_ROUTES) + route * L.ROUTE_BYTES + offset, true);
+}
+
+/** The engine's own choice of a set, for addresses that its tags hold whole. */
+function setOf(classWord, iova, sets) {
+  const tag = (BigInt(iova) >> (classWord & 0x3fn)) | (classWord & ~0x3fn);
+  return Number(BigInt.asUintN(64, tag * 0x9e3779b97f4a7c15n) >> BigInt(64 - Math.log2(sets)));
+}
+
+/** One table of `leafTables` full leaf tables: every page of a contiguous range, so that random pages touch all of it. */
+export const WALK_BASE = 2 ** 38;
+/** The frames are contiguous too, but one page off, so that no leaf is larger than 4 KiB. */
+const WALK_HPA = 2 ** 42 + PAGE;
+
+/**
+ * A kernel-owned domain whose leaf tables fill leafTables * 4 KiB, and an IOTLB that is too small to matter. With `guest`
+ * there is a second domain with the same translations, whose tables are in RAM behind one slot, and a pool for each.
+ * Returns { engine, root (memory offset of the kernel's table), pools }; every pool asks the same.
+ */
+export async function walkWorld({ leafTables, lanes, guest = false }) {
+  const ram = guest ? (leafTables + 3) * PAGE : 0;
+  const engine = await makeEngine({ ram, tables: leafTables * 1.01 + 16, lanes: guest ? 2 * lanes : lanes, iotlbSets: NO_IOTLB });
+  const domain = engine.createDomain(VTD_4_LEVEL);
+  const bytes = leafTables * TABLE_PAGES * PAGE;
+  expectStatus("map", engine.map(domain, BigInt(WALK_BASE), BigInt(WALK_BASE + bytes - 1), BigInt(WALK_HPA), READ_WRITE));
+  const routes = [attach(engine, 8, domain)];
+  if (guest) routes.push(attach(engine, 9, guestDomain(engine, leafTables)));
+  const port = engine.openPort();
+  const pools = routes.map((route, n) => fillPool(new RequestPool(engine, port, n * lanes, lanes), route, leafTables));
+  return { engine, root: rootOf(engine, domain), pools };
+}
+
+function fillPool(pool, route, leafTables) {
+  const random = randomBelow(leafTables);
+  for (let lane = 0; lane < pool.lanes; lane++) {
+    pool.set(lane, WALK_BASE + random(leafTables * TABLE_PAGES) * PAGE + random(PAGE), route, 1 + random(READ_WRITE));
+  }
+  return pool;
+}
+
+function rootOf(engine, domain) {
+  return Number(new DataView(engine.memory.buffer).getBigUint64(
+    engine.word(L.ENGINE_DOMAINS) + domain * L.DOMAIN_BYTES + L.DOMAIN_ROOT, true));
+}
+
+/** Writes the same table into RAM as a guest would: root, two upper tables, leaf tables; all RAM is one slot. */
+function guestDomain(engine, leafTables) {
+  const SLOT = 2n ** 32n;
+  if (leafTables > TABLE_PAGES) throw new Error(`one level-1 table has no room for ${leafTables} leaf tables`);
+  engine.addSlot(SLOT, SLOT + BigInt(engine.ram.length) - 1n, "memory", engine.ram.offset);
+  const entries = new BigUint64Array(engine.memory.buffer, engine.ram.offset, engine.ram.length / 8);
+  const write = (table, index, address) => { entries[table * TABLE_PAGES + index] = address | BigInt(READ_WRITE); };
+  const tableAt = (table) => SLOT + BigInt(table * PAGE);
+  const indexOf = (level) => Math.floor(WALK_BASE / 2 ** (12 + 9 * level)) % TABLE_PAGES;
+  write(0, indexOf(3), tableAt(1));
+  write(1, indexOf(2), tableAt(2));
+  for (let leaf = 0; leaf < leafTables; leaf++) {
+    write(2, indexOf(1) + leaf, tableAt(3 + leaf));
+    for (let index = 0; index < TABLE_PAGES; index++) {
+      write(3 + leaf, index, BigInt(WALK_HPA + (leaf * TABLE_PAGES + index) * PAGE));
+    }
+  }
+  return engine.createDomain({ ...VTD_4_LEVEL, guestRoot: SLOT });
+}
