@@ -166,6 +166,7 @@ export const LANE_PTE: u32 = 0; // u32, address of the entry that ends the walk
 export const LANE_LEVEL: u32 = 4; // u32
 export const LANE_PERM: u32 = 8; // u64, what the levels above leave
 export const LANE_INDEX: u32 = 16; // u32, lane of the batch
+export const LANE_ROUTE: u32 = 20; // u32, address of its route record
 export const LANE_BYTES: u32 = 24;
 
 // --- Fault record ---------------------------------------------------------------------------------------------------------

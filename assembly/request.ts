@@ -1,6 +1,6 @@
 // Accessors of the records that every lane passes through: request, route, domain. Imports layout only.
 import {
-  DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, ENGINE_DOMAINS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, PORT_ENGINE,
+  DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, ENGINE_ROUTE_MASK, ENGINE_ROUTES, PORT_ENGINE,
   REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_NONE,
 } from "./layout";
 
@@ -24,15 +24,9 @@ export abstract class Route {
     return Route.at(load<u32>(engine, ENGINE_ROUTES), load<u32>(engine, ENGINE_ROUTE_MASK), Request.route(request));
   }
 
-  /** Domain record of a translating route. */
-  @inline static domain(port: usize, route: usize): usize {
-    const engine = <usize>load<u32>(port, PORT_ENGINE);
-    return load<u32>(engine, ENGINE_DOMAINS) + load<u32>(route, ROUTE_DOMAIN) * <u32>DOMAIN_BYTES;
-  }
-
-  /** Which batch walker serves it: format and owner of the tables. */
-  @inline static walker(port: usize, route: usize): u32 {
-    return Walker.of(Route.domain(port, route));
+  /** Domain record of a translating route; `domains` is the address of the first. */
+  @inline static domain(domains: u32, route: usize): usize {
+    return domains + load<u32>(route, ROUTE_DOMAIN) * <u32>DOMAIN_BYTES;
   }
 }
 

@@ -1,7 +1,7 @@
 // Translate: request -> route -> IOTLB; what missed is walked in batches; what is left goes through the exact walker and
 // ends in the fault ring. The scalar call is the same with one lane. Imports everything below it.
 import {
-  DATA_VALID, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_FRAGMENTED, DOMAIN_TRACK_DIRTY, ENGINE_ROUTE_MASK, ENGINE_ROUTES, PERM_MASK,
+  DATA_VALID, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_FRAGMENTED, DOMAIN_TRACK_DIRTY, ENGINE_DOMAINS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, PERM_MASK,
   PERM_W, PORT_CAPACITY, PORT_COUNT_FAULTS, PORT_COUNT_LANES, PORT_COUNT_MISSES, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB,
   PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_WALK,
   REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_FAULT_BIT, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT,
@@ -99,14 +99,18 @@ function answerMisses(engine: usize, port: usize, requests: u32, results: u32, m
   store<u64>(port, load<u64>(port, PORT_COUNT_MISSES) + missed, PORT_COUNT_MISSES);
   const before = load<u64>(port, PORT_COUNT_FAULTS);
   const misses = <usize>load<u32>(port, PORT_MISSES);
+  const routes = <usize>load<u32>(engine, ENGINE_ROUTES);
+  const routeMask = load<u32>(engine, ENGINE_ROUTE_MASK);
+  const domains = load<u32>(engine, ENGINE_DOMAINS);
   let left: u32 = 0;
   let walkers: u32 = 0;
   for (let i: u32 = 0; i < missed; i++) {
     const lane = load<u32>(misses + (i << 2));
     const request = Request.at(requests, lane);
-    const translates = load<u32>(Route.of(port, request), ROUTE_KIND) == ROUTE_TRANSLATE && Request.need(request) <= <u32>PERM_MASK;
+    const route = Route.at(routes, routeMask, Request.route(request));
+    const translates = load<u32>(route, ROUTE_KIND) == ROUTE_TRANSLATE && Request.need(request) <= <u32>PERM_MASK;
     if (!translates && answerUnwalked(engine, port, lane, request)) continue;
-    walkers |= 1 << Route.walker(port, Route.of(port, request));
+    walkers |= 1 << Walker.of(Route.domain(domains, route));
     store<u32>(misses + (left++ << 2), lane);
   }
   for (; walkers && left; walkers &= walkers - 1) {
@@ -139,7 +143,7 @@ function answerUnwalked(engine: usize, port: usize, lane: u32, request: usize): 
 function walkLane(engine: usize, port: usize, lane: u32): void {
   const request = Request.at(load<u32>(port, PORT_LANE_REQUESTS), lane);
   const route = Route.of(port, request);
-  const domain = Route.domain(port, route);
+  const domain = Route.domain(load<u32>(engine, ENGINE_DOMAINS), route);
   const format = load<u32>(domain, DOMAIN_FORMAT);
   const iova = Request.iova(request);
   const need = Request.need(request);

@@ -39,6 +39,19 @@ describe("VT-d second stage", () => {
   });
 });
 
+describe("isTable", () => {
+  test("agrees with kind for every combination of the bits that matter, at every level", () => {
+    let different: u32 = 0;
+    for (let level: u32 = 1; level < 6; level++) {
+      for (let bits: u64 = 0; bits < 0x1000; bits++) {
+        if (level < 5 && vtd.isTable(bits, level) != (vtd.kind(bits, level) == TABLE)) different++;
+        if (amd.isTable(bits, level) != (amd.kind(bits, level) == TABLE)) different++;
+      }
+    }
+    expect(different).toBe(0);
+  });
+});
+
 describe("AMD v1", () => {
   test("a 4 KiB leaf: PR, IR 61, IW 62, NextLevel 0", () => {
     expect(amd.makeLeaf(0, 12, 0x12345000, 3)).toBe(0x6000000012345001);

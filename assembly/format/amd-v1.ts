@@ -32,6 +32,7 @@ export class AmdV1 extends Format {
   @inline largeLg2(): u32 { return 21; }
   @inline smallLg2(): u32 { return 12; }
   @inline nextLevel(pte: u64): u32 { return <u32>(pte >> 9) & 7; }
+  @inline isTable(pte: u64, level: u32): bool { return (pte & 0xe01) == ((<u64>level << 9) | PRESENT); }
   @inline kind(pte: u64, level: u32): u32 {
     if (!(pte & PRESENT)) return EMPTY;
     const next = this.nextLevel(pte);

@@ -21,6 +21,8 @@ export abstract class Format {
   /** Classes of the IOTLB: log2 of the pages that a large entry covers (a block), and of a small one (the granule). */
   abstract largeLg2(): u32;
   abstract smallLg2(): u32;
+  /** kind(pte, level) == TABLE, in the fewest operations: the batch walker asks it of every upper entry. level > 0. */
+  abstract isTable(pte: u64, level: u32): bool;
   /** EMPTY, TABLE, LEAF or INVALID. Must hold for any 64-bit value: guests own tables too. */
   abstract kind(pte: u64, level: u32): u32;
   /** Log2 size of the leaf that `pte` (a LEAF at `level`) belongs to. */

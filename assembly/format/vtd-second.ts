@@ -20,6 +20,7 @@ export class VtdSecond extends Format {
   @inline dirtyBit(): u64 { return 0x200; }
   @inline largeLg2(): u32 { return 21; }
   @inline smallLg2(): u32 { return 12; }
+  @inline isTable(pte: u64, _level: u32): bool { return <u32>((pte & (PAGE_SIZE | READ_WRITE)) - 1) < 3; }
   @inline kind(pte: u64, level: u32): u32 {
     if (!(pte & READ_WRITE)) return EMPTY;
     if (level == 0) return LEAF;

@@ -130,6 +130,7 @@ export const LANE_PTE = 0; // u32, address of the entry that ends the walk
 export const LANE_LEVEL = 4; // u32
 export const LANE_PERM = 8; // u64, what the levels above leave
 export const LANE_INDEX = 16; // u32, lane of the batch
+export const LANE_ROUTE = 20; // u32, address of its route record
 export const LANE_BYTES = 24;
 export const FAULT_IOVA = 0; // u64
 export const FAULT_IPA = 8; // u64, 0 when the fault is not of stage 2
