@@ -4,6 +4,8 @@ const setupFiles = ["test/setup.ts"];
 
 export default defineConfig({
   test: {
+    // CI closes with the counts of this file (.ci/run).
+    reporters: process.env["CI"] ? ["default", ["json", { outputFile: "build/vitest.json" }]] : ["default"],
     projects: [
       { test: { name: "unit", include: ["test/unit/**/*.test.ts"], setupFiles } },
       { test: { name: "whole", include: ["test/whole/**/*.test.ts"], testTimeout: 120_000, setupFiles } },

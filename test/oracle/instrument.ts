@@ -4,8 +4,9 @@
 // Around every control call: what the ports hold is observed before, invalidations are applied and the model IOTLB is
 // checked after, within the budgets below. After every translation: the answers are compared with the reference walker.
 // `checkTouched`, after each test, looks at everything without a budget.
-import { PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES } from
-  "../../src/engine/layout.js";
+import {
+  PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES,
+} from "../../src/engine/layout.js";
 import { liveDomains, type EngineView, type LiveDomain } from "./engine-state.js";
 import { expectNoLeaks } from "./frame-leaks.js";
 import { readU32, readU64 } from "./memory-words.js";
@@ -85,8 +86,8 @@ class EngineOracle {
     for (let lane = this.calls % step, left = LANES; lane < n && left > 0; lane += step, left--) {
       const request = requests + lane * REQUEST_BYTES;
       this.answered(
-        readU64(memory, request + REQUEST_IOVA), readU32(memory, request + REQUEST_ROUTE), readU32(memory, request + REQUEST_NEED),
-        readU64(memory, results + lane * RESULT_BYTES),
+        readU64(memory, request + REQUEST_IOVA), readU32(memory, request + REQUEST_ROUTE),
+        readU32(memory, request + REQUEST_NEED), readU64(memory, results + lane * RESULT_BYTES),
       );
     }
   }

@@ -57,7 +57,9 @@ function checkTranslated(domain: LiveDomain, asked: AskedTranslation, result: bi
   return wrote && !leafIsDirty(domain.table, asked.iova) ? "was granted a write that left the leaf clean" : null;
 }
 
-function checkAnswer(engine: EngineView, domains: ReadonlyMap<number, LiveDomain>, asked: AskedTranslation, result: bigint): string | null {
+function checkAnswer(
+  engine: EngineView, domains: ReadonlyMap<number, LiveDomain>, asked: AskedTranslation, result: bigint,
+): string | null {
   if (asked.need > Number(PERM_MASK)) return checkRefusal(result, REASON_BAD_REQUEST);
   if (asked.route === ROUTE_NONE || asked.route > header(engine, ENGINE_ROUTE_MASK)) return checkRefusal(result, REASON_NO_ROUTE);
   const record = header(engine, ENGINE_ROUTES) + asked.route * ROUTE_BYTES;
