@@ -3,13 +3,14 @@
 import {
   DOMAIN_ADDRESS_MASK, DOMAIN_BAD_SHAPE, DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_FRAGMENTED, DOMAIN_GUEST, DOMAIN_HIGH,
   DOMAIN_LEVELS, DOMAIN_NONE, DOMAIN_NO_FRAME, DOMAIN_OUTPUT_LG2, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_STATE, ENGINE_CLEARED,
-  ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, RULE_SIGN_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_IN_SECTION, STATUS_OK, TAG_ADDRESS_BITS,
+  ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_WALKERS, RULE_SIGN_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_IN_SECTION, STATUS_OK, TAG_ADDRESS_BITS,
   UNMAP_IN_SECTION, UNMAP_REFUSED,
 } from "./layout";
 import { Format, lowBits } from "./format/format";
 import { dispatch, Operation } from "./format/list";
 import { advanceEpoch, dropRange, flush, inSection, invalidate } from "./invalidate";
 import { CollectDirty } from "./table/dirty";
+import { Walker } from "./request";
 import { Frames, releaseLimbo, takeFrame } from "./table/frames";
 import { MapRange, PlanRange } from "./table/map";
 import { DropTables, UnmapRange } from "./table/unmap";
@@ -66,6 +67,7 @@ export function createDomain(
   setRule(domain, rule, widthLg2);
   store<u64>(domain, guest ? guestRoot : <u64>takeFrame(engine, true), DOMAIN_ROOT);
   store<u32>(domain, 1, DOMAIN_STATE);
+  store<u32>(engine, load<u32>(engine, ENGINE_WALKERS) | (1 << Walker.of(domain)), ENGINE_WALKERS);
   flush(engine, domain);
   return index;
 }

@@ -36,6 +36,7 @@ export const ENGINE_FRAMES_USED: u32 = 224; // u32, frames taken and not given b
 export const ENGINE_ID_NEXT: u32 = 228; // u32, next IOTLB id
 export const ENGINE_CLEARED: u32 = 232; // u64, bit set: log2 sizes of the leaves that the running unmap removed
 export const ENGINE_ROUTE_COUNT: u32 = 240; // u32, atomic, routes interned
+export const ENGINE_WALKERS: u32 = 244; // u32, bit set: batch walkers that some domain has needed
 export const ENGINE_FAST_FIRST: u32 = 256; // u64, the largest slot with bytes: first address,
 export const ENGINE_FAST_SPAN: u32 = 264; // u64, last - first,
 export const ENGINE_FAST_OFFSET: u32 = 272; // u32, and where its bytes are
@@ -66,6 +67,8 @@ export const ROUTE_DOMAIN: u32 = 44; // u32, index
 export const ROUTE_NEXT: u32 = 48; // u32, next route of the same domain, 0 at the end
 export const ROUTE_STREAK: u32 = 52; // u32, fills of the second class in a row
 export const ROUTE_BYTES: u32 = 64;
+/** Class word of a route without a domain: id 0, and a shift that leaves no bit of any iova to be taken for an id. */
+export const ROUTE_NO_CLASS: u32 = 63;
 export const ROUTE_BLOCKED: u32 = 0;
 export const ROUTE_IDENTITY: u32 = 1;
 export const ROUTE_TRANSLATE: u32 = 2;

@@ -3,7 +3,7 @@
 import {
   DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_HIGH, DOMAIN_ROUTES, ENGINE_DOMAINS, ENGINE_ROUTE_COUNT, ENGINE_ROUTE_KEYS,
   ENGINE_ROUTE_MASK, ENGINE_ROUTES, NO_PASID, ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_BYTES, ROUTE_DOMAIN,
-  ROUTE_FIRST, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NEXT, ROUTE_NONE, ROUTE_SECOND, ROUTE_STREAK, ROUTE_TRANSLATE,
+  ROUTE_FIRST, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NEXT, ROUTE_NO_CLASS, ROUTE_NONE, ROUTE_SECOND, ROUTE_STREAK, ROUTE_TRANSLATE,
   DOMAIN_BYTES, STATUS_IN_SECTION, STATUS_OK, TAG_ADDRESS_BITS,
 } from "./layout";
 import { lowBits } from "./format/format";
@@ -70,8 +70,8 @@ function unlink(engine: usize, index: u32, route: usize): void {
 /** Blocks the route: ids that match nothing, whatever else a reader of the record sees. */
 function block(engine: usize, index: u32): usize {
   const route = routeAt(engine, index);
-  atomic.store<u64>(route, 0, ROUTE_FIRST);
-  atomic.store<u64>(route, 0, ROUTE_SECOND);
+  atomic.store<u64>(route, ROUTE_NO_CLASS, ROUTE_FIRST);
+  atomic.store<u64>(route, ROUTE_NO_CLASS, ROUTE_SECOND);
   if (load<u32>(route, ROUTE_KIND) == ROUTE_TRANSLATE) unlink(engine, index, route);
   atomic.store<u32>(route, ROUTE_BLOCKED, ROUTE_KIND);
   return route;

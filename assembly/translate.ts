@@ -1,12 +1,12 @@
 // Translate: request -> route -> IOTLB; what missed is walked in batches; what is left goes through the exact walker and
 // ends in the fault ring. The scalar call is the same with one lane. Imports everything below it.
 import {
-  DATA_VALID, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_FRAGMENTED, DOMAIN_TRACK_DIRTY, ENGINE_DOMAINS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, PERM_MASK,
+  DATA_VALID, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_FRAGMENTED, DOMAIN_TRACK_DIRTY, ENGINE_DOMAINS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_WALKERS, PERM_MASK,
   PERM_W, PORT_CAPACITY, PORT_COUNT_FAULTS, PORT_COUNT_LANES, PORT_COUNT_MISSES, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB,
   PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_WALK,
   REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_FAULT_BIT, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT,
   ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_FIRST, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE,
-  ROUTE_SECOND, ROUTE_TRANSLATE, WALK_HPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE,
+  ROUTE_SECOND, WALK_HPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE,
 } from "./layout";
 import { faultResult, pushFault, REASON_BAD_REQUEST, REASON_BLOCKED, REASON_NO_ROUTE } from "./fault";
 import { dispatch } from "./format/list";
@@ -99,25 +99,16 @@ function answerMisses(engine: usize, port: usize, requests: u32, results: u32, m
   store<u64>(port, load<u64>(port, PORT_COUNT_MISSES) + missed, PORT_COUNT_MISSES);
   const before = load<u64>(port, PORT_COUNT_FAULTS);
   const misses = <usize>load<u32>(port, PORT_MISSES);
-  const routes = <usize>load<u32>(engine, ENGINE_ROUTES);
-  const routeMask = load<u32>(engine, ENGINE_ROUTE_MASK);
-  const domains = load<u32>(engine, ENGINE_DOMAINS);
-  let left: u32 = 0;
-  let walkers: u32 = 0;
-  for (let i: u32 = 0; i < missed; i++) {
-    const lane = load<u32>(misses + (i << 2));
-    const request = Request.at(requests, lane);
-    const route = Route.at(routes, routeMask, Request.route(request));
-    const translates = load<u32>(route, ROUTE_KIND) == ROUTE_TRANSLATE && Request.need(request) <= <u32>PERM_MASK;
-    if (!translates && answerUnwalked(engine, port, lane, request)) continue;
-    walkers |= 1 << Walker.of(Route.domain(domains, route));
-    store<u32>(misses + (left++ << 2), lane);
-  }
-  for (; walkers && left; walkers &= walkers - 1) {
+  let left = missed;
+  for (let walkers = load<u32>(engine, ENGINE_WALKERS); walkers && left; walkers &= walkers - 1) {
     const walker = ctz(walkers);
     left = <u32>dispatch<WalkMisses>(walker >> 1, engine, port, left, 0, 0, walker);
   }
-  for (let i: u32 = 0; i < left; i++) walkLane(engine, port, load<u32>(misses + (i << 2)));
+  for (let i: u32 = 0; i < left; i++) {
+    const lane = load<u32>(misses + (i << 2));
+    const request = Request.at(requests, lane);
+    if (!answerUnwalked(engine, port, lane, request)) walkLane(engine, port, lane);
+  }
   return <u32>(load<u64>(port, PORT_COUNT_FAULTS) - before);
 }
 

@@ -6,7 +6,7 @@ import {
   DATA_VALID, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_GUEST, DOMAIN_HIGH, DOMAIN_LEVELS, DOMAIN_ROOT,
   DOMAIN_TRACK_DIRTY, ENGINE_DOMAINS, ENGINE_FAST_FIRST, ENGINE_FAST_OFFSET, ENGINE_FAST_SPAN, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_SINK, GROUP_LANES, LANE_BYTES,
   LANE_INDEX, LANE_LEVEL, LANE_PERM, LANE_PTE, LANE_ROUTE, PERM_W, PORT_LANES, PORT_MISSES, PORT_LANE_REQUESTS, PORT_LANE_RESULTS, RESULT_RUN_SHIFT,
-  ROUTE_BIAS, ROUTE_HIGH,
+  PERM_MASK, ROUTE_BIAS, ROUTE_HIGH, ROUTE_KIND, ROUTE_TRANSLATE,
 } from "../layout";
 import { EntryOf, Format, LEAF, lowBits } from "../format/format";
 import { Operation } from "../format/list";
@@ -105,7 +105,7 @@ abstract class Lane {
   }
 }
 
-/** Answers what it can of the first `n` lanes of the miss list that belong to `walker`; the rest stays, in order: its length. */
+/** Answers what it can of the first `n` lanes of the miss list that a table of `walker` decides; the rest stays, in order: its length. */
 function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port: usize, walker: u32, n: u32): u32 {
   const misses = <usize>load<u32>(port, PORT_MISSES);
   const requests = load<u32>(port, PORT_LANE_REQUESTS);
@@ -128,7 +128,8 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
       const request = Request.at(requests, index);
       const route = Route.at(routes, routeMask, Request.route(request));
       const domain = Route.domain(domains, route);
-      if (Walker.of(domain) != walker) {
+      const walked = load<u32>(route, ROUTE_KIND) == ROUTE_TRANSLATE && Request.need(request) <= <u32>PERM_MASK;
+      if (!walked || Walker.of(domain) != walker) {
         store<u32>(kept, index);
         kept += 4;
         continue;

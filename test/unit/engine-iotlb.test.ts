@@ -180,6 +180,23 @@ describe("ids and invalidation", () => {
   });
 });
 
+it.each(["blocked", "identity"])("a route that became %s reaches no entry of another space, whatever bits its iova has", async (kind) => {
+  const { engine, port, domain, route } = await fixture();
+  const other = engine.route(0x28);
+  engine.attachRoute(other, engine.createDomain(VTD48));
+  engine.map(domain, 0x5000n, 0x5fffn, 0x9000n, RW);
+  expect(askOne(port, route, 0x5000n, R).hpa).toBe(0x9000n);
+  if (kind === "blocked") engine.blockRoute(other);
+  else engine.identityRoute(other);
+  // Page number and id of A's entry, laid into the address itself.
+  for (let id = 0n; id < 16n; id++) {
+    const iova = (id << 45n) | 5n;
+    const answer = askOne(port, other, iova, R);
+    if (kind === "blocked") expect(answer.fault).toBe("blocked");
+    else expect(answer.hpa).toBe(iova);
+  }
+});
+
 it("learns which page size to probe first, and serves both", async () => {
   const { engine, port, domain, route } = await fixture();
   engine.map(domain, 0x200000n, 0xffffffn, 0x40000000n, R);
