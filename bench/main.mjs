@@ -5,15 +5,10 @@ import os from "node:os";
 import process from "node:process";
 import { chooseClock } from "./clock.mjs";
 import { loadNative } from "./native.mjs";
-import { checkTargets, failedRow, failures, rowResult, table } from "./report.mjs";
-import { measure } from "./runner.mjs";
-import { rows as anchor } from "./rows/anchor.mjs";
-import { rows as coldWalk } from "./rows/cold-walk.mjs";
-import { rows as iotlbHit } from "./rows/iotlb-hit.mjs";
-import { rows as scalar } from "./rows/scalar.mjs";
-import { rows as slot } from "./rows/slot.mjs";
+import { checkTargets, failures, table } from "./report.mjs";
+import { runRow } from "./row-process.mjs";
+import { ROWS } from "./rows.mjs";
 
-const ROWS = [...iotlbHit, ...coldWalk, ...slot, ...scalar, ...anchor];
 const USAGE = 2;
 
 function roundCount(text) {
@@ -24,7 +19,7 @@ function roundCount(text) {
 
 function command() {
   return new Command("npm run bench --")
-    .description("Measures the engine against native C and plain JavaScript in the same process, on the same memory.")
+    .description("Measures the engine against native C and plain JavaScript on the same memory.")
     .option("--only <name...>", "only rows whose name contains one of these words")
     .option("--rounds <n>", "short rounds of every variant; the ratio is the median over them", roundCount, 21)
     .option("--check", "exit 1 if a gate of targets.json is missed or something could not run")
@@ -57,16 +52,6 @@ function chosenRows(words) {
   return ROWS.filter((row) => words.some((word) => row.name.includes(word)));
 }
 
-async function runRow(row, { native, reason }, clock, rounds) {
-  if (process.stderr.isTTY) console.error(`${row.name}: ${row.about}`);
-  try {
-    const { variants, notes } = await row.prepare(native);
-    return rowResult(row, measure(variants, rounds, clock), notes(), reason);
-  } catch (error) {
-    return failedRow(row, error);
-  }
-}
-
 function machine(loaded, clock) {
   return {
     node: process.version, v8: process.versions.v8, cpu: os.cpus()[0]?.model ?? process.arch, arch: process.arch,
@@ -81,7 +66,7 @@ function print(results, about, rounds) {
   console.log(`${rounds} rounds; time is ${about.clock}.`);
 }
 
-async function main() {
+function main() {
   checkTargets(ROWS);
   const options = parse();
   const rows = chosenRows(options.only);
@@ -91,8 +76,10 @@ async function main() {
   }
   const loaded = loadNative();
   const clock = chooseClock(loaded.native);
-  const results = [];
-  for (const row of rows) results.push(await runRow(row, loaded, clock, options.rounds));
+  const results = rows.map((row) => {
+    if (process.stderr.isTTY) console.error(`${row.name}: ${row.about}`);
+    return runRow(row, options.rounds);
+  });
   const failed = failures(results);
   const about = machine(loaded, clock);
   if (options.json) console.log(JSON.stringify({ ...about, rounds: options.rounds, rows: results, failures: failed }));
@@ -103,4 +90,4 @@ async function main() {
   }
 }
 
-await main();
+main();

@@ -41,6 +41,11 @@ export class Pins {
     return this.#charged;
   }
 
+  /** Runs that are kept: what the pins cost. */
+  get runs(): number {
+    return this.#runs.size;
+  }
+
   overlaps(first: number, last: number): boolean {
     return this.#runs.firstIn(first, last) !== undefined;
   }

@@ -89,25 +89,34 @@ export class PortCopies {
 }
 
 function compare(port: PortView, copy: PortCopy, now: Uint32Array, pending: readonly Drop[], keep: Keep): void {
+  for (let set = 0; set < port.sets; set++) {
+    const base = set * SET_WORDS;
+    let word = base;
+    while (word < base + SET_WORDS && now[word] === copy.words[word]) word++;
+    if (word < base + SET_WORDS) compareSet(port, copy, now, set, pending, keep);
+  }
+}
+
+function compareSet(
+  port: PortView, copy: PortCopy, now: Uint32Array, set: number, pending: readonly Drop[], keep: Keep,
+): void {
   const { words, ways } = copy;
-  const changedSets = new Set<number>();
-  for (let way = 0; way < ways.length; way++) {
-    const set = Math.floor(way / WAYS);
-    const tag = set * SET_WORDS + (way % WAYS) * 2;
+  for (let way = 0; way < WAYS; way++) {
+    const tag = set * SET_WORDS + way * 2;
     const data = tag + DATA_WORDS;
     const same = now[tag] === words[tag] && now[tag + 1] === words[tag + 1]
       && now[data] === words[data] && now[data + 1] === words[data + 1];
     if (same) continue;
-    ways[way] = undefined;
+    ways[set * WAYS + way] = undefined;
     if (!(now[data]! & Number(DATA_VALID))) continue;
     const high = now[tag + 1]!;
     const id = high >>> PAGE_HIGH_BITS;
     const page = (high & (2 ** PAGE_HIGH_BITS - 1)) * 2 ** 32 + now[tag]!;
     const value = (BigInt(now[data + 1]!) << 32n) | BigInt(now[data]!);
-    ways[way] = (pending.some((drop) => covers(drop, id, page)) ? makeKept : keep)(id, page, value);
-    changedSets.add(set);
+    const take = pending.some((drop) => covers(drop, id, page)) ? makeKept : keep;
+    ways[set * WAYS + way] = take(id, page, value);
   }
-  for (const set of changedSets) checkTwice(port, ways.slice(set * WAYS, (set + 1) * WAYS));
+  checkTwice(port, ways.slice(set * WAYS, (set + 1) * WAYS));
 }
 
 /** A hit is the OR of all ways that match, so that a tag must not be twice in a set. */

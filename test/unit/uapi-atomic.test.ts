@@ -14,7 +14,8 @@ function machine() {
   const { open, process } = host;
   const [fd, dev1, dev2] = [open("/dev/ioasid"), open("/dev/vfio/devices/dev1"), open("/dev/vfio/devices/dev2")];
   const [a, b] = [fd.alloc(), fd.alloc()];
-  for (const dev of [dev1, dev2]) dev.bindIoasidFd({ ioasidFd: fd });
+  // The one without an ioasid comes first: what is undone device by device must not begin before all can be.
+  for (const dev of [dev2, dev1]) dev.bindIoasidFd({ ioasidFd: fd });
   dev1.attachIoasid({ ioasid: a });
   process.mmap({ hva: HVA, size: 0x4000n });
   fd.dmaMap({ ioasid: a, iova: 0n, vaddr: HVA, size: 0x2000n });

@@ -36,9 +36,21 @@ describe("pins", () => {
         for (let page = 0; page < PAGES; page++) expect(pins.overlaps(page, page)).toBe(counts[page]! > 0);
         expect(pins.charged).toBe(counts.filter((count, page) => count > 0 && page < DEVICE_FIRST).length);
         expect(account.pages).toBe(pins.charged);
+        // Every run begins or ends with a range that is held; one across the device's first page was pinned as two.
+        expect(pins.runs).toBeLessThanOrEqual(2 * held.length + (counts[DEVICE_FIRST]! > 0 ? 1 : 0));
         expect(pins.countFresh(2, PAGES - 3)).toBe(counts.slice(2, PAGES - 2).filter((count) => count === 0).length);
       }
     }));
+  });
+
+  it("keep no trace of a range that came and went inside another", () => {
+    const pins = new Pins(new LockAccount(NO_LIMIT), 1);
+    pins.pin(0, 99, true);
+    for (const [first, last] of [[0, 0], [99, 99], [40, 60], [0, 99]] as const) {
+      pins.pin(first, last, true);
+      pins.unpin(first, last);
+      expect(pins.runs).toBe(1);
+    }
   });
 
   it("of two owners charge one page twice, and give back only their own", () => {
