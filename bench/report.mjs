@@ -61,8 +61,13 @@ function verdict(met) {
   return met ? "met" : "MISSED";
 }
 
+/** What fits a cell; the whole reason stands below the table. */
+function brief(reason) {
+  return reason.length > 56 ? `${reason.slice(0, 55)}…` : reason;
+}
+
 function baselineCells({ name, ns, ratio, gate, met, missing }) {
-  if (missing) return [name, { colSpan: 3, content: missing }, gateText(gate), "not run"];
+  if (missing) return [name, { colSpan: 3, content: brief(missing) }, gateText(gate), "not run"];
   return [name, ns.toFixed(2), digits(ratio.median), `${digits(ratio.q1)} .. ${digits(ratio.q3)}`, gateText(gate), verdict(met)];
 }
 
@@ -72,7 +77,7 @@ export function table(results) {
   const grid = new Table({ head, style: { head: [], border: [] }, wordWrap: true, colAligns: ["left", "left", "right", "right", "right", "right"] });
   for (const row of results) {
     if (row.error) {
-      grid.push([row.name, { colSpan: 5, content: row.error }, "not run"]);
+      grid.push([row.name, { colSpan: 5, content: brief(row.error) }, "not run"]);
       continue;
     }
     grid.push([{ rowSpan: row.baselines.length + 1, content: row.name }, row.subject.name, row.subject.ns.toFixed(2), "", "", "", ""]);

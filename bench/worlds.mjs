@@ -34,25 +34,24 @@ function makeEngine({ ram = 0, tables, lanes, iotlbSets }) {
 }
 
 /**
- * Pages that are all in the IOTLB at once: several domains, random 4-KiB pages of 1 GiB each, random frames. A page that
- * would be the fifth in its set, here or in a baseline's cache (`otherSet(route, iova)`), is replaced by another.
- * Returns { engine, pool, pages: [{ route, iova, hpa, perm }] }.
+ * Pages that are all in the IOTLB at once: several domains, random 4-KiB pages of the 1 GiB below `top` in each, random
+ * frames. A page that would be the fifth in its set, here or in a baseline's cache (`otherSet(route, iova)`), is replaced by
+ * another. Returns { engine, pool, pages: [{ route, iova, hpa, perm }] }.
  */
-export async function hitWorld({ pages: count, iotlbSets, lanes, otherSet }) {
+export async function hitWorld({ pages: count, top, iotlbSets, lanes, otherSet }) {
   const DOMAINS = 8;
   const random = randomBelow(count);
   const engine = await makeEngine({ tables: DOMAINS * (TABLE_PAGES + 3), lanes, iotlbSets });
   const domains = Array.from({ length: DOMAINS }, (_, n) => {
     const index = engine.createDomain(VTD_4_LEVEL);
     const route = attach(engine, 8 + n, index);
-    return { index, route, base: 2 ** 36 * (n + 1), word: routeWord(engine, route, L.ROUTE_FIRST) };
+    return { index, route, word: routeWord(engine, route, L.ROUTE_FIRST), seen: new Set() };
   });
   const fits = [new SetCount(), new SetCount()];
   const pages = [];
-  const seen = new Set();
   while (pages.length < count) {
-    const { index, route, base, word } = domains[random(DOMAINS)];
-    const iova = base + random(TABLE_PAGES * TABLE_PAGES) * PAGE;
+    const { index, route, word, seen } = domains[random(DOMAINS)];
+    const iova = top - PAGE * (1 + random(TABLE_PAGES * TABLE_PAGES));
     const sets = [setOf(word, iova, iotlbSets), otherSet(route, iova)];
     if (seen.has(iova) || !fits.every((fit, n) => fit.has(sets[n]))) continue;
     seen.add(iova);

@@ -26,12 +26,12 @@ function scalarVariant(name, pool) {
 export const rows = [
   {
     name: "scalar",
-    about: `one call a translation, all hits: ${PAGES} random pages of 8 devices`,
+    about: `one call a translation, all hits: ${PAGES} random pages of 8 devices, 48-bit addresses`,
     unit: "translation",
     baselines: ["Map<number>"],
     async prepare() {
       const otherSet = (route, iova) => typedArraySet(route, iova, SETS);
-      const { pool, pages } = await hitWorld({ pages: PAGES, iotlbSets: SETS, lanes: LANES, otherSet });
+      const { pool, pages } = await hitWorld({ pages: PAGES, top: 2 ** 48, iotlbSets: SETS, lanes: LANES, otherSet });
       return { variants: [scalarVariant("ioasid", pool), mapOfNumbers("Map<number>", pool, pages)], notes: () => [] };
     },
   },
