@@ -1,20 +1,22 @@
 // Domains: creation, destruction, and the two operations on a kernel-owned table with all that belongs to them: map, and
 // unmap with invalidation and release of frames. Imports layout, formats, tables, invalidate, route.
 import {
-  DOMAIN_ADDRESS_MASK, DOMAIN_BAD_SHAPE, DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_FRAGMENTED, DOMAIN_GUEST, DOMAIN_HIGH,
-  DOMAIN_LEVELS, DOMAIN_NONE, DOMAIN_NO_FRAME, DOMAIN_OUTPUT_LG2, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_STATE, ENGINE_CLEARED,
-  ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_WALKERS, RULE_SIGN_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_IN_SECTION, STATUS_OK, TAG_ADDRESS_BITS,
-  UNMAP_IN_SECTION, UNMAP_REFUSED,
+  DOMAIN_ADDRESS_MASK, DOMAIN_BAD_SHAPE, DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HALVES,
+  DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_NESTED, DOMAIN_NO_FRAME,
+  DOMAIN_NONE, DOMAIN_OUTPUT_LG2, DOMAIN_RESERVED_LEAF, DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_SMALL_LG2,
+  DOMAIN_STAGE2, DOMAIN_STATE, DOMAIN_TOP_SHIFT, DOMAIN_UPPER, DOMAIN_USERS, ENGINE_CLEARED, ENGINE_DOMAIN_CAPACITY,
+  ENGINE_DOMAINS, ENGINE_WALKERS, RULE_SIGN, RULE_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_IN_SECTION, STATUS_OK,
+  TAG_ADDRESS_BITS, UNMAP_IN_SECTION, UNMAP_REFUSED,
 } from "./layout";
 import { Format, lowBits } from "./format/format";
 import { dispatch, Operation } from "./format/list";
-import { advanceEpoch, dropRange, flush, inSection, invalidate } from "./invalidate";
+import { advanceEpoch, dropRange, flush, flushUsers, inSection, invalidate } from "./invalidate";
 import { CollectDirty } from "./table/dirty";
 import { Walker } from "./request";
 import { Frames, releaseLimbo, takeFrame } from "./table/frames";
 import { MapRange, PlanRange } from "./table/map";
 import { DropTables, UnmapRange } from "./table/unmap";
-import { WalkExact } from "./table/walk";
+import { walkExact } from "./table/walk";
 
 export function domainAt(engine: usize, index: u32): usize {
   return load<u32>(engine, ENGINE_DOMAINS) + index * <u32>DOMAIN_BYTES;
@@ -26,58 +28,98 @@ function freeDomain(engine: usize): u32 {
   return DOMAIN_NONE;
 }
 
-/** 1 if the format has tables of a levels that decode b bits. */
+/** Completes the record at `domain` with what its format says; 0 if the format has no such number of levels for that width. */
 @unmanaged
 @final
-class HasShape extends Operation {
-  run<F extends Format>(_engine: usize, _domain: usize, a: u64, b: u64, _c: u64, _d: u32): u64 {
+class TakeShape extends Operation {
+  run<F extends Format>(_engine: usize, domain: usize, _a: u64, _b: u64, _c: u64, _d: u32): u64 {
     const f = changetype<F>(0);
-    const levels = <u32>a;
-    return u64(levels >= f.minLevels() && levels <= f.maxLevels() && b <= f.spanLg2(levels - 1) + f.tableLg2());
+    const levels = load<u32>(domain, DOMAIN_LEVELS);
+    if (levels < f.minLevels() || levels > f.maxLevels()) return 0;
+    const span = f.spanLg2(levels - 1);
+    if (load<u32>(domain, DOMAIN_INPUT_LG2) > span + f.tableLg2() + f.concatenated()) return 0;
+    const beyond = f.addressField() & ~lowBits(load<u32>(domain, DOMAIN_OUTPUT_LG2));
+    store<u64>(domain, load<u64>(domain, DOMAIN_RESERVED_TABLE) | f.reservedBits(true) | beyond, DOMAIN_RESERVED_TABLE);
+    store<u64>(domain, load<u64>(domain, DOMAIN_RESERVED_LEAF) | f.reservedBits(false) | beyond, DOMAIN_RESERVED_LEAF);
+    store<u32>(domain, span - 3, DOMAIN_TOP_SHIFT);
+    store<u32>(domain, f.smallLg2(), DOMAIN_SMALL_LG2);
+    store<u32>(domain, f.largeLg2(), DOMAIN_LARGE_LG2);
+    return load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_HALVES && !f.halves() ? 0 : 1;
   }
 }
 
-/** Stores the address rule for iovas of widthLg2 bits: zero above, sign extended, or sign extended with the top byte ignored. */
+/** Stores the address rule (RULE_*) for iovas of widthLg2 bits. */
 function setRule(domain: usize, rule: u32, widthLg2: u32): void {
-  const tag = rule == RULE_SIGN_TBI ? TAG_ADDRESS_BITS - 1 : TAG_ADDRESS_BITS;
+  const tbi = (rule & RULE_TBI) != 0;
+  const kind = rule & ~RULE_TBI;
   const above = ~lowBits(widthLg2);
-  store<u64>(domain, rule == RULE_ZERO ? 0 : <u64>1 << (widthLg2 - 1), DOMAIN_BIAS);
-  store<u64>(domain, rule == RULE_SIGN_TBI ? above & lowBits(56) : above, DOMAIN_HIGH);
-  store<u64>(domain, rule == RULE_ZERO && widthLg2 > TAG_ADDRESS_BITS ? ~(<u64>0) : lowBits(tag), DOMAIN_ADDRESS_MASK);
+  store<u64>(domain, kind == RULE_ZERO ? 0 : <u64>1 << (kind == RULE_SIGN ? widthLg2 - 1 : widthLg2), DOMAIN_BIAS);
+  store<u64>(domain, tbi ? above & lowBits(56) : above, DOMAIN_HIGH);
+  const whole = rule == RULE_ZERO && widthLg2 > TAG_ADDRESS_BITS;
+  store<u64>(domain, whole ? ~(<u64>0) : lowBits(tbi ? 56 : TAG_ADDRESS_BITS), DOMAIN_ADDRESS_MASK);
+}
+
+/** A second stage makes the pages that the IOTLB holds no larger than its own. */
+function nest(engine: usize, domain: usize, stage2: u32): void {
+  const below = domainAt(engine, stage2);
+  store<u32>(domain, min(load<u32>(domain, DOMAIN_SMALL_LG2), load<u32>(below, DOMAIN_SMALL_LG2)), DOMAIN_SMALL_LG2);
+  store<u32>(domain, min(load<u32>(domain, DOMAIN_LARGE_LG2), load<u32>(below, DOMAIN_LARGE_LG2)), DOMAIN_LARGE_LG2);
+  store<u32>(below, load<u32>(below, DOMAIN_USERS) + 1, DOMAIN_USERS);
 }
 
 /**
- * Makes a domain; `guestRoot` is the hpa of the root when flags say DOMAIN_GUEST. Answers its index, DOMAIN_NONE when all
- * records are taken, DOMAIN_NO_FRAME when no frame is left for the root, DOMAIN_BAD_SHAPE for levels that the format lacks.
+ * Makes a domain. `flags` are DOMAIN_* and OPTION_*; `root` is the address of the start table when they say DOMAIN_GUEST,
+ * stage2 and upper are domains when they say DOMAIN_NESTED and DOMAIN_HALVES (the caller checks that these fit). Answers its
+ * index, DOMAIN_NONE when all records are taken, DOMAIN_NO_FRAME when no frame is left for the root, DOMAIN_BAD_SHAPE for
+ * levels that the format lacks.
  */
 export function createDomain(
-  engine: usize, format: u32, levels: u32, rule: u32, widthLg2: u32, outputLg2: u32, flags: u32, guestRoot: u64,
+  engine: usize, format: u32, levels: u32, rule: u32, widthLg2: u32, outputLg2: u32, flags: u32, root: u64,
+  reservedTable: u64, reservedLeaf: u64, stage2: u32, upper: u32,
 ): u32 {
-  if (!dispatch<HasShape>(format, engine, 0, levels, widthLg2, 0, 0)) return DOMAIN_BAD_SHAPE;
   const index = freeDomain(engine);
   if (index == DOMAIN_NONE) return DOMAIN_NONE;
-  const guest = (flags & DOMAIN_GUEST) != 0;
-  if (!guest && !Frames.available(engine)) return DOMAIN_NO_FRAME;
   const domain = domainAt(engine, index);
   memory.fill(domain, 0, DOMAIN_BYTES);
   store<u32>(domain, format, DOMAIN_FORMAT);
   store<u32>(domain, levels, DOMAIN_LEVELS);
   store<u32>(domain, flags, DOMAIN_FLAGS);
   store<u32>(domain, outputLg2, DOMAIN_OUTPUT_LG2);
+  store<u32>(domain, widthLg2, DOMAIN_INPUT_LG2);
+  store<u64>(domain, lowBits(widthLg2), DOMAIN_INPUT_MASK);
+  store<u64>(domain, reservedTable, DOMAIN_RESERVED_TABLE);
+  store<u64>(domain, reservedLeaf, DOMAIN_RESERVED_LEAF);
+  store<u32>(domain, stage2, DOMAIN_STAGE2);
+  store<u32>(domain, upper, DOMAIN_UPPER);
   setRule(domain, rule, widthLg2);
-  store<u64>(domain, guest ? guestRoot : <u64>takeFrame(engine, true), DOMAIN_ROOT);
+  if (!dispatch<TakeShape>(format, engine, domain, 0, 0, 0, 0)) return DOMAIN_BAD_SHAPE;
+  if (!(flags & DOMAIN_GUEST)) {
+    if (!Frames.available(engine)) return DOMAIN_NO_FRAME;
+    root = takeFrame(engine, true);
+  }
+  store<u64>(domain, root, DOMAIN_ROOT);
+  if (flags & DOMAIN_NESTED) nest(engine, domain, stage2);
+  if (flags & DOMAIN_HALVES) store<u32>(domainAt(engine, upper), load<u32>(domainAt(engine, upper), DOMAIN_USERS) + 1, DOMAIN_USERS);
   store<u32>(domain, 1, DOMAIN_STATE);
   store<u32>(engine, load<u32>(engine, ENGINE_WALKERS) | (1 << Walker.of(domain)), ENGINE_WALKERS);
   flush(engine, domain);
   return index;
 }
 
-/** Its tables go back to the pool; STATUS_IN_SECTION and STATUS_ATTACHED (a route still leads here) change nothing. */
+function release(engine: usize, index: u32): void {
+  const domain = domainAt(engine, index);
+  store<u32>(domain, load<u32>(domain, DOMAIN_USERS) - 1, DOMAIN_USERS);
+}
+
+/** Its tables go back to the pool; STATUS_IN_SECTION and STATUS_ATTACHED (a route or a domain leads here) change nothing. */
 export function destroyDomain(engine: usize, index: u32): u32 {
   if (inSection(engine)) return STATUS_IN_SECTION;
   const domain = domainAt(engine, index);
-  if (load<u32>(domain, DOMAIN_ROUTES)) return STATUS_ATTACHED;
-  if (!(load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST)) {
+  if (load<u32>(domain, DOMAIN_ROUTES) || load<u32>(domain, DOMAIN_USERS)) return STATUS_ATTACHED;
+  const flags = load<u32>(domain, DOMAIN_FLAGS);
+  if (flags & DOMAIN_NESTED) release(engine, load<u32>(domain, DOMAIN_STAGE2));
+  if (flags & DOMAIN_HALVES) release(engine, load<u32>(domain, DOMAIN_UPPER));
+  if (!(flags & DOMAIN_GUEST)) {
     dispatch<DropTables>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, 0, 0, 0, 0);
   }
   store<u32>(domain, 0, DOMAIN_STATE);
@@ -108,6 +150,7 @@ export function unmap(engine: usize, index: u32, first: u64, last: u64): u64 {
   const bytes = dispatch<UnmapRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, 0, 0);
   if (bytes >= UNMAP_REFUSED) return bytes;
   dropRange(engine, domain, first, last, load<u64>(engine, ENGINE_CLEARED));
+  flushUsers(engine, domain);
   advanceEpoch(engine);
   releaseLimbo(engine);
   return bytes;
@@ -115,6 +158,7 @@ export function unmap(engine: usize, index: u32, first: u64, last: u64): u64 {
 
 export function flushDomain(engine: usize, index: u32): void {
   flush(engine, domainAt(engine, index));
+  flushUsers(engine, domainAt(engine, index));
   advanceEpoch(engine);
 }
 
@@ -133,6 +177,5 @@ export function clearDirty(engine: usize, index: u32, first: u64, last: u64, cle
 
 /** Exact walk of iova for PERM_* into the walk record at `out`: a REASON_*, 0 when translated. Reads only. */
 export function walk(engine: usize, index: u32, iova: u64, need: u32, out: usize): u32 {
-  const domain = domainAt(engine, index);
-  return <u32>dispatch<WalkExact>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, iova, 0, out, need);
+  return walkExact(engine, domainAt(engine, index), iova, need, out);
 }

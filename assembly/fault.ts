@@ -2,7 +2,7 @@
 // Imports layout only.
 import {
   FAULT_ACCESS, FAULT_BYTES, FAULT_CLASS, FAULT_IOVA, FAULT_IPA, FAULT_LANE, FAULT_LEVEL, FAULT_PASID, FAULT_PTE,
-  FAULT_REASON, FAULT_RID, FAULT_ROUTE, FAULT_STAGE, PORT_COUNT_FAULTS, PORT_FAULT_CAPACITY, PORT_FAULT_DROPPED,
+  FAULT_REASON, FAULT_RID, FAULT_ROUTE, FAULT_STAGE, PERM_PRIVILEGED_SHIFT, PORT_COUNT_FAULTS, PORT_FAULT_CAPACITY, PORT_FAULT_DROPPED,
   PORT_FAULT_HEAD, PORT_FAULT_OVERFLOW, PORT_FAULT_TAIL, PORT_FAULTS, RESULT_FAULT_BIT, RESULT_LEVEL_SHIFT,
 } from "./layout";
 
@@ -17,6 +17,8 @@ export const REASON_WRITE_DENIED: u32 = 7;
 export const REASON_EXECUTE_DENIED: u32 = 8;
 export const REASON_RESERVED: u32 = 9; // a reserved bit or encoding in an entry
 export const REASON_TABLE_OUTSIDE: u32 = 10; // a guest's table is in no memory slot
+export const REASON_ADDRESS_SIZE: u32 = 11; // a table or output address beyond the output width
+export const REASON_ACCESS_FLAG: u32 = 12; // the accessed flag is clear, and nothing here may set it
 
 export const CLASS_NONE: u32 = 0; // no table was involved
 export const CLASS_INPUT: u32 = 1; // the access itself
@@ -24,6 +26,7 @@ export const CLASS_TABLE: u32 = 2; // reading a table on its behalf
 
 /** The refusing permission, by the order in which manuals report it: read, write, execute. */
 export function deniedReason(missing: u32): u32 {
+  missing |= missing >> PERM_PRIVILEGED_SHIFT;
   if (missing & 1) return REASON_READ_DENIED;
   if (missing & 2) return REASON_WRITE_DENIED;
   return REASON_EXECUTE_DENIED;
@@ -33,7 +36,8 @@ export function faultResult(reason: u32, level: u32): u64 {
   return (<u64>1 << RESULT_FAULT_BIT) | (<u64>level << RESULT_LEVEL_SHIFT) | <u64>reason;
 }
 
-function classOf(reason: u32): u32 {
+/** Class of a reason that no two-stage walk gave. */
+export function classOf(reason: u32): u32 {
   if (reason == REASON_TABLE_OUTSIDE) return CLASS_TABLE;
   return reason > REASON_BAD_REQUEST ? CLASS_INPUT : CLASS_NONE;
 }
@@ -44,7 +48,7 @@ function classOf(reason: u32): u32 {
  */
 export function pushFault(
   port: usize, lane: u32, iova: u64, ipa: u64, pte: u64, rid: u32, pasid: u32, route: u32,
-  access: u32, reason: u32, stage: u32, level: u32,
+  access: u32, reason: u32, stage: u32, level: u32, faultClass: u32,
 ): void {
   store<u64>(port, load<u64>(port, PORT_COUNT_FAULTS) + 1, PORT_COUNT_FAULTS);
   const head = load<u32>(port, PORT_FAULT_HEAD);
@@ -64,7 +68,7 @@ export function pushFault(
   store<u32>(record, lane, FAULT_LANE);
   store<u8>(record, <u8>access, FAULT_ACCESS);
   store<u8>(record, <u8>reason, FAULT_REASON);
-  store<u8>(record, <u8>classOf(reason), FAULT_CLASS);
+  store<u8>(record, <u8>faultClass, FAULT_CLASS);
   store<u8>(record, <u8>stage, FAULT_STAGE);
   store<u8>(record, <u8>level, FAULT_LEVEL);
   atomic.store<u32>(port, head + 1, PORT_FAULT_HEAD);

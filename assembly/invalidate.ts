@@ -2,31 +2,20 @@
 // it next translates. IOTLB ids are never taken back one by one: a flush gives the domain new ids, and when they run out
 // every port clears its IOTLB and the live domains are numbered afresh. Imports layout, iotlb, request.
 import {
-  DOMAIN_ADDRESS_MASK, DOMAIN_BYTES, DOMAIN_FORMAT, DOMAIN_FRAGMENTED, DOMAIN_ID, DOMAIN_NONE, DOMAIN_ROUTES, DOMAIN_STATE,
+  DOMAIN_ADDRESS_MASK, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_HALVES, DOMAIN_ID, DOMAIN_LARGE_LG2, DOMAIN_NESTED,
+  DOMAIN_ROUTES, DOMAIN_SMALL_LG2, DOMAIN_STAGE2, DOMAIN_STATE, DOMAIN_UPPER, DOMAIN_USERS,
   ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_EPOCH, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_PORT_CAPACITY,
   ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTES, ID_LIMIT, PORT_ACTIVE, PORT_ENGINE,
   PORT_RING_TAIL, RING_CLEAR, RING_DROP, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES,
   ROUTE_FIRST, ROUTE_NEXT, ROUTE_SECOND, ROUTE_STREAK, TAG_ID_SHIFT,
 } from "./layout";
-import { Format } from "./format/format";
-import { dispatch, Operation } from "./format/list";
 import { clearIotlb, dropTags } from "./iotlb";
 
 /** More pages than this at once: new ids cost every port less than looking for the tags. */
 const MOST_TAGS: u64 = 0xffff;
 
-/** Answers the two class words of a domain's routes: small in a = 0, large in a = 1. */
-@unmanaged
-@final
-class ClassLg2 extends Operation {
-  run<F extends Format>(_engine: usize, _domain: usize, a: u64, _b: u64, _c: u64, _d: u32): u64 {
-    const f = changetype<F>(0);
-    return a ? f.largeLg2() : f.smallLg2();
-  }
-}
-
-export function classLg2(domain: usize, large: bool): u32 {
-  return <u32>dispatch<ClassLg2>(load<u32>(domain, DOMAIN_FORMAT), 0, domain, <u64>large, 0, 0, 0);
+function classLg2(domain: usize, large: bool): u32 {
+  return large ? load<u32>(domain, DOMAIN_LARGE_LG2) : load<u32>(domain, DOMAIN_SMALL_LG2);
 }
 
 /** A route's FIRST or SECOND word for that class of the domain. */
@@ -115,6 +104,21 @@ export function flush(engine: usize, domain: usize): void {
   renewRoutes(engine, domain);
 }
 
+/** Flushes the domains that are cached under their own ids but translated by this one too, as stage 2 or as upper half. */
+export function flushUsers(engine: usize, domain: usize): void {
+  let left = load<u32>(domain, DOMAIN_USERS);
+  const first = <usize>load<u32>(engine, ENGINE_DOMAINS);
+  const index = <u32>(domain - first) / DOMAIN_BYTES;
+  for (let user = first; left; user += DOMAIN_BYTES) {
+    if (!load<u32>(user, DOMAIN_STATE)) continue;
+    const flags = load<u32>(user, DOMAIN_FLAGS);
+    const nested = flags & DOMAIN_NESTED && load<u32>(user, DOMAIN_STAGE2) == index;
+    if (!nested && !(flags & DOMAIN_HALVES && load<u32>(user, DOMAIN_UPPER) == index)) continue;
+    flush(engine, user);
+    left--;
+  }
+}
+
 function dropClass(engine: usize, domain: usize, large: bool, first: u64, last: u64): void {
   const word = classWord(domain, large);
   const lg2 = word & 0x3f;
@@ -142,5 +146,6 @@ export function dropRange(engine: usize, domain: usize, first: u64, last: u64, l
 export function invalidate(engine: usize, domain: usize, first: u64, last: u64): void {
   if (atomic.load<u32>(domain, DOMAIN_FRAGMENTED)) flush(engine, domain);
   else dropRange(engine, domain, first, last, ~(<u64>0));
+  flushUsers(engine, domain);
   advanceEpoch(engine);
 }

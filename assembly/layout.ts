@@ -3,7 +3,7 @@
 // each a literal or an expression of the constants above it. All words are little-endian; ranges are first..last, inclusive.
 
 /** Raised whenever a structure below changes; the loader refuses a module of another version. */
-export const ABI_VERSION: u32 = 1;
+export const ABI_VERSION: u32 = 2;
 
 // --- Engine header: one per arena, at its first byte -------------------------------------------------------------
 export const ENGINE_ABI: u32 = 0; // u32
@@ -20,7 +20,7 @@ export const ENGINE_PORTS: u32 = 40; // u32, address of port 0
 export const ENGINE_PORT_STRIDE: u32 = 44; // u32, bytes from one port to the next
 export const ENGINE_PORT_CAPACITY: u32 = 48; // u32
 export const ENGINE_RING: u32 = 52; // u32, address of the invalidation ring
-export const ENGINE_SINK: u32 = 56; // u32, address of a frame that stays zero: lanes that failed read it
+export const ENGINE_SINK: u32 = 56; // u32, address of a frame that stays zero: what lanes that failed, and tables in zero slots, read
 export const ENGINE_ID_FIRST: u32 = 60; // u32, first IOTLB id after start and after a wrap
 export const ENGINE_EPOCH: u32 = 64; // u32, atomic, even; alone on its cache line
 export const ENGINE_RING_HEAD: u32 = 128; // u32, atomic, entries ever written; alone on its cache line
@@ -41,7 +41,7 @@ export const ENGINE_FAST_FIRST: u32 = 256; // u64, the largest slot with bytes: 
 export const ENGINE_FAST_SPAN: u32 = 264; // u64, last - first,
 export const ENGINE_FAST_OFFSET: u32 = 272; // u32, and where its bytes are
 export const ENGINE_WALK: u32 = 320; // a walk record for callers without a port
-export const ENGINE_BYTES: u32 = 576;
+export const ENGINE_BYTES: u32 = 2048;
 
 // --- Slot: a range of host-physical addresses and where its bytes are ---------------------------------------------
 export const SLOT_FIRST: u32 = 0; // u64
@@ -90,13 +90,35 @@ export const DOMAIN_HIGH: u32 = 40; // u64
 export const DOMAIN_ADDRESS_MASK: u32 = 48; // u64
 export const DOMAIN_ROUTES: u32 = 56; // u32, first route of this domain
 export const DOMAIN_OUTPUT_LG2: u32 = 60; // u32, width of an output address
-export const DOMAIN_BYTES: u32 = 64;
+export const DOMAIN_INPUT_LG2: u32 = 64; // u32, width of an input address
+export const DOMAIN_TOP_SHIFT: u32 = 68; // u32, log2 of the span of a top entry, less 3: iova >> this has the offset of the entry
+export const DOMAIN_INPUT_MASK: u32 = 72; // u64, the bits below the input width: all that tables decode
+export const DOMAIN_RESERVED_TABLE: u32 = 80; // u64, bits that must be clear in a pointer to a table
+export const DOMAIN_RESERVED_LEAF: u32 = 88; // u64, and in a leaf
+export const DOMAIN_STAGE2: u32 = 96; // u32, index of the domain that translates the output and the table pointers (DOMAIN_NESTED)
+export const DOMAIN_UPPER: u32 = 100; // u32, index of the domain of iovas with bit 55 set (DOMAIN_HALVES)
+export const DOMAIN_SMALL_LG2: u32 = 104; // u32, log2 of the pages of the small IOTLB class,
+export const DOMAIN_LARGE_LG2: u32 = 108; // u32, and of the large one
+export const DOMAIN_USERS: u32 = 112; // u32, live domains that name this one as their stage 2 or upper half
+export const DOMAIN_BYTES: u32 = 128;
 export const DOMAIN_GUEST: u32 = 1; // flag: the table is in guest memory, read through slots
-export const DOMAIN_TRACK_DIRTY: u32 = 2; // flag: accessed and dirty bits are kept
-/** Address rules: bits above the width must be zero, equal to the sign bit, or the same with [63:56] ignored. */
+export const DOMAIN_SET_ACCESSED: u32 = 2; // flag: the walk sets accessed bits
+export const DOMAIN_SET_DIRTY: u32 = 4; // flag: a write sets the dirty bit; an entry is cached writable only once it is dirty
+export const DOMAIN_ACCESS_FAULT: u32 = 8; // flag: a leaf whose accessed bit is clear refuses
+export const DOMAIN_NESTED: u32 = 16; // flag: it has a stage 2
+export const DOMAIN_HALVES: u32 = 32; // flag: it has an upper half
+/** What only some formats know. Write protect (x86-64): a privileged write needs the R/W bit too. */
+export const OPTION_WRITE_PROTECT: u32 = 65536;
+/** Arm stage 1: the permissions in table pointers (APTable, UXNTable, PXNTable) do not count. */
+export const OPTION_IGNORE_TABLE_PERMISSIONS: u32 = 131072;
+export const OPTIONS: u32 = 196608; // all of them
+/** Address rules: bits above the width must be zero, equal to the sign bit, or one; TBI: the same with [63:56] ignored. */
 export const RULE_ZERO: u32 = 0;
 export const RULE_SIGN: u32 = 1;
-export const RULE_SIGN_TBI: u32 = 2;
+export const RULE_ONES: u32 = 2;
+export const RULE_TBI: u32 = 4; // flag beside one of the others
+/** Bit of an iova that chooses between the halves of a domain that has two (Arm ARM, D8.2.4: VA[55]). */
+export const HALF_BIT: u64 = 55;
 /** No domain: the result of a creation that failed. */
 export const DOMAIN_NONE: u32 = 0xffffffff; // all records are in use
 export const DOMAIN_NO_FRAME: u32 = 0xfffffffe; // no frame for the root
@@ -105,18 +127,23 @@ export const DOMAIN_BAD_SHAPE: u32 = 0xfffffffd; // the format has no such numbe
 // --- IOTLB: sets of 64 bytes, [tag0..tag3 | data0..data3] ------------------------------------------------------------
 //  tag   | id (19 bits) | page number (45 bits) |
 //        63           45                        0
-//  data  | 0 0 | log2 of the leaf (6) | address [55:12] | 0 ... | valid | X | W | R |    0 = empty
-//        63    61                   56 55            12 11       3       2   1   0
-//  With the low 12 bits replaced by the offset, data is the result word of a hit.
+//  data  | 0 0 | log2 of the leaf (6) | address [55:12] | 0 ... | PX | PW | PR | valid | X | W | R |    0 = empty
+//        63    61                   56 55            12 11       6    5    4    3       2   1   0
+//  PX, PW and PR are the permissions of privileged requests. With the low 12 bits replaced by the offset, data is the result word of a hit.
 export const TAG_ID_SHIFT: u64 = 45;
 export const ID_LIMIT: u32 = 524288;
 export const IOTLB_SET_BYTES: u32 = 64;
 export const IOTLB_DATA: u32 = 32; // first data word of a set
 export const DATA_VALID: u64 = 8;
-export const PERM_MASK: u64 = 7;
+export const PERM_MASK: u64 = 119;
 export const PERM_R: u32 = 1;
 export const PERM_W: u32 = 2;
 export const PERM_X: u32 = 4;
+/** The same three of a privileged request, shifted by this. */
+export const PERM_PRIVILEGED_SHIFT: u32 = 4;
+export const PERM_ANY_W: u32 = 34; // PERM_W of both
+/** For makeLeaf, beside PERM_*: leave the accessed and dirty bits clear, somebody will collect them. */
+export const PERM_CLEAN: u32 = 8;
 /** Addresses of 57 bits and more do not fit a tag: such lanes are walked and not cached. */
 export const TAG_ADDRESS_BITS: u32 = 57;
 
@@ -158,16 +185,19 @@ export const PORT_COUNT_LANES: u32 = 144; // u64, translations asked
 export const PORT_COUNT_MISSES: u32 = 152; // u64, of these not answered by the IOTLB
 export const PORT_COUNT_FAULTS: u32 = 160; // u64, of these refused
 export const PORT_RESULT: u32 = 168; // u64, result of the scalar call
+export const PORT_REQUEST: u32 = 176; // one request: the scalar call's
 export const PORT_FAULT_TAIL: u32 = 192; // u32, atomic, records read; written by the reader, alone on its cache line
 export const PORT_WALK: u32 = 256; // a walk record
-export const PORT_REQUEST: u32 = 448; // one request: the scalar call's
-export const PORT_BYTES: u32 = 512;
+export const PORT_SCRATCH: u32 = 1856; // another: stage 2 on behalf of an update of stage 1
+export const PORT_BYTES: u32 = 3456;
 
+/** Number of the walker of domains that have no batch walker. Others have (format << 1) | DOMAIN_GUEST. */
+export const WALKER_EXACT: u32 = 31;
 /** Lanes of one walk group: address, touch and finish passes run over this many. */
 export const GROUP_LANES: u32 = 128;
 export const LANE_PTE: u32 = 0; // u32, address of the entry that ends the walk
 export const LANE_LEVEL: u32 = 4; // u32
-export const LANE_PERM: u32 = 8; // u64, what the levels above leave
+export const LANE_TABLES: u32 = 8; // u64, what the pointers on the path leave
 export const LANE_INDEX: u32 = 16; // u32, lane of the batch
 export const LANE_ROUTE: u32 = 20; // u32, address of its route record
 export const LANE_BYTES: u32 = 24;
@@ -191,19 +221,26 @@ export const FAULT_BYTES: u32 = 48;
 export const WALK_REASON: u32 = 0; // u32, 0 = translated
 export const WALK_LEVEL: u32 = 4; // u32
 export const WALK_PERM: u32 = 8; // u32, permissions of the whole path
-export const WALK_LEAF_LG2: u32 = 12; // u32
+export const WALK_LEAF_LG2: u32 = 12; // u32, of two stages the smaller
 export const WALK_HPA: u32 = 16; // u64, output address of exactly the iova asked
 export const WALK_PTE: u32 = 24; // u64, the last entry read
-export const WALK_PTE_ADDRESS: u32 = 32; // u32, its memory offset
-export const WALK_STEPS: u32 = 36; // u32, entries read
-export const WALK_STEP: u32 = 40; // first step
-export const STEP_ADDRESS: u32 = 0; // u64, of the entry: memory offset, or hpa when the guest owns the table
+export const WALK_IPA: u32 = 32; // u64, what stage 2 was asked for, when a reason is of stage 2
+export const WALK_STEPS: u32 = 40; // u32, entries read
+export const WALK_STAGE: u32 = 44; // u32, 1 or 2: of the reason
+export const WALK_CLASS: u32 = 48; // u32, CLASS_*
+export const WALK_CLEAN: u32 = 52; // u32, 1 if a stage that tracks writes has not seen one here: not to be cached writable
+export const WALK_STEP: u32 = 56; // first step
+export const STEP_ADDRESS: u32 = 0; // u64, of the entry: memory offset, or hpa or gpa when the guest owns the table
 export const STEP_PTE: u32 = 8; // u64
-export const STEP_LEVEL: u32 = 16; // u32
+export const STEP_AT: u32 = 16; // u32, memory offset of the entry
 export const STEP_PERM: u32 = 20; // u32, permissions so far
-export const STEP_BYTES: u32 = 24;
+export const STEP_LEVEL: u32 = 24; // u32
+export const STEP_STAGE: u32 = 28; // u32
+export const STEP_BYTES: u32 = 32;
 export const MAX_LEVELS: u32 = 6;
-export const WALK_BYTES: u32 = 184;
+/** Stage 1 has at most 6 entries; each of their addresses, and the output, takes at most 6 of stage 2. */
+export const MAX_STEPS: u32 = 48;
+export const WALK_BYTES: u32 = 1592;
 
 // --- Invalidation ring ---------------------------------------------------------------------------------------------------------
 export const RING_ENTRIES: u32 = 256;
@@ -220,7 +257,8 @@ export const FRAME_BYTES: u32 = 4096;
 /** Formats, in the order of format/list.ts. */
 export const FORMAT_VTD_SECOND: u32 = 0;
 export const FORMAT_AMD_V1: u32 = 1;
-export const FORMATS: u32 = 2;
+export const FORMAT_X86_64: u32 = 2;
+export const FORMATS: u32 = 3;
 /** What map answers; any other value is none. */
 export const STATUS_OK: u32 = 0;
 export const STATUS_OVERLAP: u32 = 1; // some of the range is mapped

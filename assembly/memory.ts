@@ -1,8 +1,8 @@
 // Slots: the only way to bytes that a guest or a device names. Imports layout only. Ranges are first..last, inclusive.
 // An address outside every slot, or in one without bytes, is NOWHERE: the arena is in no slot, so nothing reaches it.
 import {
-  ENGINE_FAST_FIRST, ENGINE_FAST_OFFSET, ENGINE_FAST_SPAN, ENGINE_SLOT_CAPACITY, ENGINE_SLOT_COUNT, ENGINE_SLOTS,
-  SLOT_BYTES, SLOT_FIRST, SLOT_KIND, SLOT_LAST, SLOT_MEMORY, SLOT_OFFSET,
+  ENGINE_FAST_FIRST, ENGINE_FAST_OFFSET, ENGINE_FAST_SPAN, ENGINE_SLOT_CAPACITY, ENGINE_SLOT_COUNT, ENGINE_SLOTS, ENGINE_SINK,
+  FRAME_BYTES,  SLOT_BYTES, SLOT_FIRST, SLOT_KIND, SLOT_LAST, SLOT_MEMORY, SLOT_OFFSET, SLOT_ZERO,
 } from "./layout";
 
 /** The memory offset of what has no bytes here. */
@@ -83,29 +83,35 @@ function chooseFastSlot(engine: usize): void {
   }
 }
 
-/** Memory offset of the byte at hpa; NOWHERE when it has none here (outside, zero or device slot). */
+/** Memory offset at which the word of a table at hpa can be read; NOWHERE when there is none (outside, device slot). */
 export function locate(engine: usize, hpa: u64): usize {
   const slot = findSlot(engine, hpa);
-  if (!slot || load<u32>(slot, SLOT_KIND) != SLOT_MEMORY) return NOWHERE;
+  if (!slot) return NOWHERE;
+  const kind = load<u32>(slot, SLOT_KIND);
+  if (kind == SLOT_ZERO) return load<u32>(engine, ENGINE_SINK) + (<u32>hpa & (FRAME_BYTES - 1));
+  if (kind != SLOT_MEMORY) return NOWHERE;
   return load<u32>(slot, SLOT_OFFSET) + <u32>(hpa - load<u64>(slot, SLOT_FIRST));
 }
 
 /**
- * How a walker turns the address of a table entry into a memory offset. The fast slot travels in the caller's locals
+ * How the batch walker turns the place of a table entry into a memory offset. The fast slot travels in the caller's locals
  * (a store between two loads would make the compiler read the header again).
  */
 @unmanaged
 export abstract class TableSpace {
-  /** Memory offset of the entry at `address`, or NOWHERE. */
-  abstract offset(engine: usize, address: u64, fastFirst: u64, fastSpan: u64, fastOffset: u32): usize;
+  /** Are the tables our own, without bits to be checked? */
+  abstract trusted(): bool;
+  /** Memory offset of the entry `index` bytes into the table at `table`, or NOWHERE. `fastDelta` is fast offset - first. */
+  abstract entry(engine: usize, table: u64, index: usize, fastFirst: u64, fastSpan: u64, fastDelta: usize): usize;
 }
 
 /** Tables in the arena: trusted, their pointers are memory offsets. */
 @unmanaged
 @final
 export class KernelTables extends TableSpace {
-  @inline offset(_engine: usize, address: u64, _fastFirst: u64, _fastSpan: u64, _fastOffset: u32): usize {
-    return <usize>address;
+  @inline trusted(): bool { return true; }
+  @inline entry(_engine: usize, table: u64, index: usize, _fastFirst: u64, _fastSpan: u64, _fastDelta: usize): usize {
+    return <usize>table + index;
   }
 }
 
@@ -113,8 +119,10 @@ export class KernelTables extends TableSpace {
 @unmanaged
 @final
 export class GuestTables extends TableSpace {
-  @inline offset(engine: usize, address: u64, fastFirst: u64, fastSpan: u64, fastOffset: u32): usize {
-    const within = address - fastFirst;
-    return within <= fastSpan ? <usize>fastOffset + <usize>within : locate(engine, address);
+  @inline trusted(): bool { return false; }
+  /** What does not wait for `table` is added first: the way from one entry to the next is then as short as in our own tables. */
+  @inline entry(engine: usize, table: u64, index: usize, fastFirst: u64, fastSpan: u64, fastDelta: usize): usize {
+    if (table + (<u64>index - fastFirst) <= fastSpan) return <usize>table + (index + fastDelta);
+    return locate(engine, table + index);
   }
 }

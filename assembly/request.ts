@@ -1,7 +1,8 @@
 // Accessors of the records that every lane passes through: request, route, domain. Imports layout only.
 import {
-  DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, ENGINE_ROUTE_MASK, ENGINE_ROUTES, PORT_ENGINE,
-  REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_NONE,
+  DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_NESTED, DOMAIN_STAGE2, DOMAIN_UPPER,
+  ENGINE_DOMAINS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, HALF_BIT, PERM_MASK, PORT_ENGINE, REQUEST_IOVA, REQUEST_NEED,
+  REQUEST_ROUTE, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_NONE, WALKER_EXACT,
 } from "./layout";
 
 @unmanaged
@@ -9,6 +10,8 @@ export abstract class Request {
   @inline static at(requests: usize, lane: u32): usize { return requests + (<usize>lane << 4); }
   @inline static iova(request: usize): u64 { return load<u64>(request, REQUEST_IOVA); }
   @inline static need(request: usize): u32 { return load<u32>(request, REQUEST_NEED); }
+  /** The wanted access has no bit that means nothing. */
+  @inline static wellFormed(request: usize): bool { return !(Request.need(request) & ~<u32>PERM_MASK); }
   @inline static route(request: usize): u32 { return load<u32>(request, REQUEST_ROUTE); }
 }
 
@@ -26,19 +29,31 @@ export abstract class Route {
 
   /** Domain record of a translating route; `domains` is the address of the first. */
   @inline static domain(domains: u32, route: usize): usize {
-    return domains + load<u32>(route, ROUTE_DOMAIN) * <u32>DOMAIN_BYTES;
+    return Domain.at(domains, load<u32>(route, ROUTE_DOMAIN));
   }
 }
 
-/** A batch walker's number is (format << 1) | DOMAIN_GUEST. */
 @unmanaged
-export abstract class Walker {
-  @inline static of(domain: usize): u32 {
-    return (load<u32>(domain, DOMAIN_FORMAT) << 1) | (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST);
+export abstract class Domain {
+  @inline static at(domains: u32, index: u32): usize { return domains + index * <u32>DOMAIN_BYTES; }
+
+  @inline static stage2(engine: usize, domain: usize): usize {
+    return Domain.at(load<u32>(engine, ENGINE_DOMAINS), load<u32>(domain, DOMAIN_STAGE2));
   }
 
-  /** The stage that a fault of this walk belongs to: a guest owns stage 1, the kernel stage 2. */
-  @inline static stage(domain: usize): u32 {
-    return load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST ? 1 : 2;
+  /** The record whose root, levels and address rule hold for iova: the domain's own, or its upper half's. */
+  @inline static half(engine: usize, domain: usize, iova: u64): usize {
+    return load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_HALVES && (iova >> HALF_BIT) & 1
+      ? Domain.at(load<u32>(engine, ENGINE_DOMAINS), load<u32>(domain, DOMAIN_UPPER))
+      : domain;
+  }
+}
+
+@unmanaged
+export abstract class Walker {
+  /** Two-stage domains have no batch walker: the exact one serves them. */
+  @inline static of(domain: usize): u32 {
+    const flags = load<u32>(domain, DOMAIN_FLAGS);
+    return flags & DOMAIN_NESTED ? WALKER_EXACT : (load<u32>(domain, DOMAIN_FORMAT) << 1) | (flags & DOMAIN_GUEST);
   }
 }

@@ -1,13 +1,14 @@
 // Routes: (rid, pasid) is interned once to a record, in an open-addressed table whose slot index is the route. Interning
 // takes no lock: the key is claimed by compare-and-swap. Attach and detach rewrite the record in place. Imports layout, invalidate.
 import {
-  DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_HIGH, DOMAIN_ROUTES, ENGINE_DOMAINS, ENGINE_ROUTE_COUNT, ENGINE_ROUTE_KEYS,
+  DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_ROUTES, DOMAIN_UPPER, ENGINE_DOMAINS, ENGINE_ROUTE_COUNT, ENGINE_ROUTE_KEYS,
   ENGINE_ROUTE_MASK, ENGINE_ROUTES, NO_PASID, ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_BYTES, ROUTE_DOMAIN,
   ROUTE_FIRST, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NEXT, ROUTE_NO_CLASS, ROUTE_NONE, ROUTE_SECOND, ROUTE_STREAK, ROUTE_TRANSLATE,
   DOMAIN_BYTES, STATUS_IN_SECTION, STATUS_OK, TAG_ADDRESS_BITS,
 } from "./layout";
 import { lowBits } from "./format/format";
 import { advanceEpoch, classWord, inSection } from "./invalidate";
+import { Domain } from "./request";
 
 const HASH: u64 = 0x9e3779b97f4a7c15;
 /** Route 0 is claimed by a key that no (rid, pasid) has. */
@@ -91,18 +92,34 @@ export function identityRoute(engine: usize, index: u32): u32 {
   return STATUS_OK;
 }
 
+/**
+ * The rule that an address must obey to be cached. One that the domain accepts and this refuses is walked each time: beyond
+ * the bits of a tag, and in domains with two unequal halves what only the wider half, or the one without tags, takes.
+ */
+function setRule(engine: usize, domain: usize, route: usize): void {
+  let bias = load<u64>(domain, DOMAIN_BIAS);
+  let high = load<u64>(domain, DOMAIN_HIGH);
+  let mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
+  if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_HALVES) {
+    const upper = Domain.at(load<u32>(engine, ENGINE_DOMAINS), load<u32>(domain, DOMAIN_UPPER));
+    const widthLg2 = min(load<u32>(domain, DOMAIN_INPUT_LG2), load<u32>(upper, DOMAIN_INPUT_LG2));
+    bias = <u64>1 << widthLg2;
+    high = (high | load<u64>(upper, DOMAIN_HIGH) | bias) & ~lowBits(widthLg2 + 1);
+    mask |= load<u64>(upper, DOMAIN_ADDRESS_MASK);
+  }
+  if (mask == ~(<u64>0)) high |= ~lowBits(TAG_ADDRESS_BITS);
+  store<u64>(route, bias, ROUTE_BIAS);
+  store<u64>(route, high, ROUTE_HIGH);
+  store<u64>(route, mask & lowBits(TAG_ADDRESS_BITS), ROUTE_ADDRESS_MASK);
+}
+
 /** Sends the route to a domain. A route that leads elsewhere is moved. */
 export function attachRoute(engine: usize, index: u32, domainIndex: u32): u32 {
   if (inSection(engine)) return STATUS_IN_SECTION;
   const route = block(engine, index);
   const domain = <usize>(load<u32>(engine, ENGINE_DOMAINS) + domainIndex * <u32>DOMAIN_BYTES);
   store<u32>(route, domainIndex, ROUTE_DOMAIN);
-  store<u64>(route, load<u64>(domain, DOMAIN_BIAS), ROUTE_BIAS);
-  // What the walk accepts but a tag cannot hold never matches: it is walked, not cached.
-  const mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
-  const beyondTag = mask == ~(<u64>0) ? ~lowBits(TAG_ADDRESS_BITS) : 0;
-  store<u64>(route, load<u64>(domain, DOMAIN_HIGH) | beyondTag, ROUTE_HIGH);
-  store<u64>(route, mask & lowBits(TAG_ADDRESS_BITS), ROUTE_ADDRESS_MASK);
+  setRule(engine, domain, route);
   store<u32>(route, 0, ROUTE_STREAK);
   store<u32>(route, load<u32>(domain, DOMAIN_ROUTES), ROUTE_NEXT);
   store<u32>(domain, index, DOMAIN_ROUTES);

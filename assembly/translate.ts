@@ -1,26 +1,31 @@
 // Translate: request -> route -> IOTLB; what missed is walked in batches; what is left goes through the exact walker and
 // ends in the fault ring. The scalar call is the same with one lane. Imports everything below it.
 import {
-  DATA_VALID, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_FRAGMENTED, DOMAIN_TRACK_DIRTY, ENGINE_DOMAINS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_WALKERS, PERM_MASK,
-  PERM_W, PORT_CAPACITY, PORT_COUNT_FAULTS, PORT_COUNT_LANES, PORT_COUNT_MISSES, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB,
-  PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_WALK,
-  REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_FAULT_BIT, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT,
+  DATA_VALID, DOMAIN_FRAGMENTED, ENGINE_DOMAINS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_WALKERS, PERM_ANY_W, PERM_MASK,
+  PORT_CAPACITY, PORT_COUNT_FAULTS, PORT_COUNT_LANES, PORT_COUNT_MISSES, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB,
+  PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_SCRATCH,
+  PORT_WALK, REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT,
   ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_FIRST, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE,
-  ROUTE_SECOND, WALK_HPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE,
+  ROUTE_SECOND, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE, WALK_STAGE,
+  WALKER_EXACT,
 } from "./layout";
-import { faultResult, pushFault, REASON_BAD_REQUEST, REASON_BLOCKED, REASON_NO_ROUTE } from "./fault";
+import {
+  CLASS_NONE, faultResult, pushFault, REASON_BAD_REQUEST, REASON_BLOCKED, REASON_NO_ROUTE, REASON_NONE, REASON_NOT_PRESENT,
+} from "./fault";
 import { dispatch } from "./format/list";
 import { applyRing } from "./invalidate";
 import { Fill, Iotlb } from "./iotlb";
-import { Request, Route, Walker } from "./request";
+import { Request, Route } from "./request";
 import { routePasid, routeRid } from "./route";
 import { WalkMisses } from "./table/batch-walk";
-import { MarkUsed } from "./table/dirty";
-import { WalkExact } from "./table/walk";
+import { markUsed, WALK_AGAIN } from "./table/mark";
+import { walkExact } from "./table/walk";
 
 /** The run of an identity answer is the whole space; its address is the iova, which may need all 64 bits. */
 const IDENTITY_RESULT: u64 = (<u64>1 << RESULT_IDENTITY_BIT) | (<u64>63 << RESULT_RUN_SHIFT);
 const OFFSET_MASK: u64 = 0xfff;
+/** A guest that keeps changing an entry under the walk is refused after this many. */
+const MOST_TRIES: u32 = 64;
 
 @unmanaged
 abstract class Lookup {
@@ -100,7 +105,7 @@ function answerMisses(engine: usize, port: usize, requests: u32, results: u32, m
   const before = load<u64>(port, PORT_COUNT_FAULTS);
   const misses = <usize>load<u32>(port, PORT_MISSES);
   let left = missed;
-  for (let walkers = load<u32>(engine, ENGINE_WALKERS); walkers && left; walkers &= walkers - 1) {
+  for (let walkers = load<u32>(engine, ENGINE_WALKERS) & ~(1 << WALKER_EXACT); walkers && left; walkers &= walkers - 1) {
     const walker = ctz(walkers);
     left = <u32>dispatch<WalkMisses>(walker >> 1, engine, port, left, 0, 0, walker);
   }
@@ -114,12 +119,12 @@ function answerMisses(engine: usize, port: usize, requests: u32, results: u32, m
 
 /** Answers a lane that no table decides: a bad request, a blocked route, identity. False if it has to be walked. */
 function answerUnwalked(engine: usize, port: usize, lane: u32, request: usize): bool {
-  if (Request.need(request) > <u32>PERM_MASK) return refuse(engine, port, lane, request, REASON_BAD_REQUEST, 0, 0, 0);
+  if (!Request.wellFormed(request)) return refuse(engine, port, lane, request, REASON_BAD_REQUEST);
   const kind = atomic.load<u32>(Route.of(port, request), ROUTE_KIND);
   if (kind == ROUTE_BLOCKED) {
     const index = Request.route(request);
     const unknown = index == ROUTE_NONE || index > load<u32>(engine, ENGINE_ROUTE_MASK);
-    return refuse(engine, port, lane, request, unknown ? REASON_NO_ROUTE : REASON_BLOCKED, 0, 0, 0);
+    return refuse(engine, port, lane, request, unknown ? REASON_NO_ROUTE : REASON_BLOCKED);
   }
   if (kind == ROUTE_IDENTITY) {
     // The low bits repeat the iova for readers that never use more than 56; the identity bit says which to believe.
@@ -130,44 +135,64 @@ function answerUnwalked(engine: usize, port: usize, lane: u32, request: usize): 
   return false;
 }
 
+/** Walks and marks what was used: a REASON_*; the port's walk record tells the rest. */
+function walkAndMark(engine: usize, port: usize, domain: usize, iova: u64, need: u32): u32 {
+  const walk = port + PORT_WALK;
+  let reason = REASON_NONE;
+  for (let tries = MOST_TRIES; tries; tries--) {
+    reason = walkExact(engine, domain, iova, need, walk);
+    if (!reason) reason = markUsed(engine, domain, need, walk, port + PORT_SCRATCH);
+    if (reason != WALK_AGAIN) return reason;
+  }
+  return REASON_NOT_PRESENT;
+}
+
 /** The exact walk of one lane: a translation that only needed its accessed or dirty bit, or a fault with its reason. */
 function walkLane(engine: usize, port: usize, lane: u32): void {
   const request = Request.at(load<u32>(port, PORT_LANE_REQUESTS), lane);
   const route = Route.of(port, request);
   const domain = Route.domain(load<u32>(engine, ENGINE_DOMAINS), route);
-  const format = load<u32>(domain, DOMAIN_FORMAT);
   const iova = Request.iova(request);
   const need = Request.need(request);
   const walk = port + PORT_WALK;
-  const reason = <u32>dispatch<WalkExact>(format, engine, domain, iova, 0, walk, need);
+  const reason = walkAndMark(engine, port, domain, iova, need);
   if (reason) {
-    refuse(engine, port, lane, request, reason, Walker.stage(domain), load<u32>(walk, WALK_LEVEL), load<u64>(walk, WALK_PTE));
+    refuseWalk(engine, port, lane, request, reason);
     return;
   }
   const lg2 = load<u32>(walk, WALK_LEAF_LG2);
   const hpa = load<u64>(walk, WALK_HPA);
   let perm = load<u32>(walk, WALK_PERM);
-  if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_TRACK_DIRTY) {
-    dispatch<MarkUsed>(format, engine, domain, 0, 0, walk, need);
-    if (!(need & PERM_W)) perm &= ~PERM_W;
-  }
+  if (load<u32>(walk, WALK_CLEAN) && !(need & PERM_ANY_W)) perm &= ~PERM_ANY_W;
   if (((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) == 0) {
     if (Fill.walked(port, route, iova, hpa, lg2, DATA_VALID | <u64>perm)) atomic.store<u32>(domain, 1, DOMAIN_FRAGMENTED);
   }
   store<u64>(load<u32>(port, PORT_LANE_RESULTS) + (lane << 3), hpa | (<u64>lg2 << RESULT_RUN_SHIFT));
 }
 
-/** Writes the refusal and its record; always true, so that a caller can end with it. */
-function refuse(
-  engine: usize, port: usize, lane: u32, request: usize, reason: u32, stage: u32, level: u32, pte: u64,
-): bool {
+/** Refuses a lane that no walk was made for; always true, so that a caller can end with it. */
+function refuse(engine: usize, port: usize, lane: u32, request: usize, reason: u32): bool {
+  const walk = port + PORT_WALK;
+  store<u64>(walk, 0, WALK_IPA);
+  store<u64>(walk, 0, WALK_PTE);
+  store<u32>(walk, 0, WALK_STAGE);
+  store<u32>(walk, 0, WALK_LEVEL);
+  store<u32>(walk, CLASS_NONE, WALK_CLASS);
+  refuseWalk(engine, port, lane, request, reason);
+  return true;
+}
+
+/** Writes the result and the record of a refusal that the port's walk record describes. */
+function refuseWalk(engine: usize, port: usize, lane: u32, request: usize, reason: u32): void {
+  const walk = port + PORT_WALK;
+  const level = load<u32>(walk, WALK_LEVEL);
   const index = Request.route(request);
   const known = index != ROUTE_NONE && index <= load<u32>(engine, ENGINE_ROUTE_MASK);
   const rid = known ? routeRid(engine, index) : 0;
   const pasid = known ? routePasid(engine, index) : 0;
   store<u64>(load<u32>(port, PORT_LANE_RESULTS) + (lane << 3), faultResult(reason, level));
-  pushFault(port, lane, Request.iova(request), 0, pte, rid, pasid, index, Request.need(request), reason, stage, level);
-  return true;
+  pushFault(port, lane, Request.iova(request), load<u64>(walk, WALK_IPA), load<u64>(walk, WALK_PTE), rid, pasid, index,
+    Request.need(request), reason, load<u32>(walk, WALK_STAGE), level, load<u32>(walk, WALK_CLASS));
 }
 
 /** The scalar call with a number: hpa, -1 if refused, -2 if the answer is no exact number (PORT_RESULT has it). iova < 2^53. */

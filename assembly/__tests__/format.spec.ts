@@ -2,9 +2,11 @@
 import { EMPTY, EntryOf, INVALID, LEAF, TABLE } from "../format/format";
 import { AmdV1 } from "../format/amd-v1";
 import { VtdSecond } from "../format/vtd-second";
+import { X86 } from "../format/x86-64";
 
 const vtd = changetype<VtdSecond>(0);
 const amd = changetype<AmdV1>(0);
+const x86 = changetype<X86>(0);
 
 describe("VT-d second stage", () => {
   test("a 4 KiB leaf has the address and R, W in bits 0 and 1", () => {
@@ -44,8 +46,11 @@ describe("isTable", () => {
     let different: u32 = 0;
     for (let level: u32 = 1; level < 6; level++) {
       for (let bits: u64 = 0; bits < 0x1000; bits++) {
-        if (level < 5 && vtd.isTable(bits, level) != (vtd.kind(bits, level) == TABLE)) different++;
-        if (amd.isTable(bits, level) != (amd.kind(bits, level) == TABLE)) different++;
+        if (level < 5 && vtd.isTable(bits, level, 0) != (vtd.kind(bits, level) == TABLE)) different++;
+        // AMD: a pointer that skips levels is a table that isTable leaves to the exact walker.
+        const table = amd.kind(bits, level) == TABLE && amd.tableLevel(bits, level) == level - 1;
+        if (amd.isTable(bits, level, 0) != table) different++;
+        if (level < 5 && x86.isTable(bits, level, 0) != (x86.kind(bits, level) == TABLE)) different++;
       }
     }
     expect(different).toBe(0);
@@ -73,10 +78,14 @@ describe("AMD v1", () => {
   test("a table pointer names the next level, counted from 1", () => {
     expect(amd.makeTable(3, 0x7000)).toBe(0x6000000000007601);
     expect(amd.kind(0x6000000000007601, 3)).toBe(TABLE);
-    expect(amd.kind(0x6000000000007601, 4)).toBe(INVALID);
+    expect(amd.kind(0x6000000000007601, 2)).toBe(INVALID);
+    expect(amd.kind(0x6000000000007601, 4)).toBe(TABLE);
+    expect(amd.tableLevel(0x6000000000007601, 4)).toBe(2);
   });
-  test("512 GiB is no leaf size, at level 3 or coded at level 2", () => {
-    expect(amd.kind(0x6000000000000001, 3)).toBe(INVALID);
+  test("512 GiB is walked and never written; coded at level 2 it would be a whole table", () => {
+    expect(amd.kind(0x6000000000000001, 3)).toBe(LEAF);
+    expect(amd.kind(0x6000003ffffffe01 & ~(<u64>1 << 38), 2)).toBe(INVALID);
+    expect((amd.leafSizes(2) >> 39) & 1).toBe(0);
     expect((amd.leafSizes(3) >> 39) & 1).toBe(0);
     expect((amd.leafSizes(3) >> 40) & 1).toBe(1);
     expect(amd.leafSizes(5)).toBe(0);

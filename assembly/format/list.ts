@@ -3,6 +3,7 @@
 import { AmdV1 } from "./amd-v1";
 import { Format } from "./format";
 import { VtdSecond } from "./vtd-second";
+import { X86 } from "./x86-64";
 
 /** What can be done to a domain whose format is known at run time only; what a to d mean is the operation's own affair. */
 @unmanaged
@@ -17,6 +18,7 @@ export function dispatch<O extends Operation>(
   switch (format) {
     case 0: return operation.run<VtdSecond>(engine, domain, a, b, c, d);
     case 1: return operation.run<AmdV1>(engine, domain, a, b, c, d);
+    case 2: return operation.run<X86>(engine, domain, a, b, c, d);
   }
   return 0;
 }

@@ -3,96 +3,98 @@
 // entries, fills the IOTLB and writes results. It only answers "this" or "not": what fails stays in the miss list for the
 // exact walker. Imports layout, memory, iotlb, the format contract; knows no format.
 import {
-  DATA_VALID, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_GUEST, DOMAIN_HIGH, DOMAIN_LEVELS, DOMAIN_ROOT,
-  DOMAIN_TRACK_DIRTY, ENGINE_DOMAINS, ENGINE_FAST_FIRST, ENGINE_FAST_OFFSET, ENGINE_FAST_SPAN, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_SINK, GROUP_LANES, LANE_BYTES,
-  LANE_INDEX, LANE_LEVEL, LANE_PERM, LANE_PTE, LANE_ROUTE, PERM_W, PORT_LANES, PORT_MISSES, PORT_LANE_REQUESTS, PORT_LANE_RESULTS, RESULT_RUN_SHIFT,
-  PERM_MASK, ROUTE_BIAS, ROUTE_HIGH, ROUTE_KIND, ROUTE_TRANSLATE,
+  DATA_VALID, DOMAIN_ACCESS_FAULT, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_GUEST, DOMAIN_HIGH, DOMAIN_LEVELS,
+  DOMAIN_RESERVED_LEAF, DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, ENGINE_DOMAINS,
+  ENGINE_FAST_FIRST, ENGINE_FAST_OFFSET, ENGINE_FAST_SPAN, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_SINK, GROUP_LANES,
+  LANE_BYTES, LANE_INDEX, LANE_LEVEL, LANE_PTE, LANE_ROUTE, LANE_TABLES, PERM_ANY_W, PORT_LANE_REQUESTS, PORT_LANE_RESULTS,
+  PORT_LANES, PORT_MISSES, RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_HIGH, ROUTE_KIND, ROUTE_TRANSLATE,
 } from "../layout";
 import { EntryOf, Format, LEAF, lowBits } from "../format/format";
 import { Operation } from "../format/list";
 import { Fill } from "../iotlb";
 import { GuestTables, KernelTables, NOWHERE, TableSpace } from "../memory";
-import { Request, Route, Walker } from "../request";
+import { Domain, Request, Route, Walker } from "../request";
 
 @unmanaged
 abstract class Lane {
-  /** Pass one for one lane: the levels are unrolled, so that shifts and masks are constants. */
+  /** Pass one for one lane: the levels are unrolled, so that shifts and masks are constants. `half` holds root and rule. */
   @inline static findEntry<F extends Format, S extends TableSpace>(
-    engine: usize, domain: usize, iova: u64, lane: usize, sink: u32, fastFirst: u64, fastSpan: u64, fastOffset: u32,
+    engine: usize, half: usize, iova: u64, lane: usize, sink: u32, fastFirst: u64, fastSpan: u64, fastDelta: usize,
   ): void {
     const f = changetype<F>(0);
     const s = changetype<S>(0);
-    const levels = load<u32>(domain, DOMAIN_LEVELS);
-    let table = load<u64>(domain, DOMAIN_ROOT);
-    let perm = f.allPermissions();
+    const levels = load<u32>(half, DOMAIN_LEVELS);
+    const reserved: u64 = s.trusted() ? 0 : load<u64>(half, DOMAIN_RESERVED_TABLE);
+    let tables = f.start();
     let level: u32 = 0;
     let at: usize = NOWHERE;
-    if (((iova + load<u64>(domain, DOMAIN_BIAS)) & load<u64>(domain, DOMAIN_HIGH)) == 0) {
+    if (((iova + load<u64>(half, DOMAIN_BIAS)) & load<u64>(half, DOMAIN_HIGH)) == 0) {
+      at = s.entry(engine, load<u64>(half, DOMAIN_ROOT), EntryOf.start(half, iova), fastFirst, fastSpan, fastDelta);
       do {
         if (f.maxLevels() > 5 && levels > 5) {
-          at = s.offset(engine, table + EntryOf.offset<F>(iova, 5), fastFirst, fastSpan, fastOffset);
-          if (at == NOWHERE) break;
+          if (!s.trusted() && at == NOWHERE) break;
           const pte = load<u64>(at);
-          if (!f.isTable(pte, 5)) { level = 5; break; }
-          perm = f.combine(perm, pte);
-          table = f.tableAddress(pte);
+          if (!f.isTable(pte, 5, reserved)) { level = 5; break; }
+          tables = f.combine(tables, pte);
+          at = s.entry(engine, f.tableAddress(pte), EntryOf.offset<F>(iova, 4), fastFirst, fastSpan, fastDelta);
         }
         if (f.maxLevels() > 4 && levels > 4) {
-          at = s.offset(engine, table + EntryOf.offset<F>(iova, 4), fastFirst, fastSpan, fastOffset);
-          if (at == NOWHERE) break;
+          if (!s.trusted() && at == NOWHERE) break;
           const pte = load<u64>(at);
-          if (!f.isTable(pte, 4)) { level = 4; break; }
-          perm = f.combine(perm, pte);
-          table = f.tableAddress(pte);
+          if (!f.isTable(pte, 4, reserved)) { level = 4; break; }
+          tables = f.combine(tables, pte);
+          at = s.entry(engine, f.tableAddress(pte), EntryOf.offset<F>(iova, 3), fastFirst, fastSpan, fastDelta);
         }
-        if (levels > 3) {
-          at = s.offset(engine, table + EntryOf.offset<F>(iova, 3), fastFirst, fastSpan, fastOffset);
-          if (at == NOWHERE) break;
+        if (f.maxLevels() > 3 && (f.minLevels() > 3 || levels > 3)) {
+          if (!s.trusted() && at == NOWHERE) break;
           const pte = load<u64>(at);
-          if (!f.isTable(pte, 3)) { level = 3; break; }
-          perm = f.combine(perm, pte);
-          table = f.tableAddress(pte);
+          if (!f.isTable(pte, 3, reserved)) { level = 3; break; }
+          tables = f.combine(tables, pte);
+          at = s.entry(engine, f.tableAddress(pte), EntryOf.offset<F>(iova, 2), fastFirst, fastSpan, fastDelta);
         }
         if (f.minLevels() > 2 || levels > 2) {
-          at = s.offset(engine, table + EntryOf.offset<F>(iova, 2), fastFirst, fastSpan, fastOffset);
-          if (at == NOWHERE) break;
+          if (!s.trusted() && at == NOWHERE) break;
           const pte = load<u64>(at);
-          if (!f.isTable(pte, 2)) { level = 2; break; }
-          perm = f.combine(perm, pte);
-          table = f.tableAddress(pte);
+          if (!f.isTable(pte, 2, reserved)) { level = 2; break; }
+          tables = f.combine(tables, pte);
+          at = s.entry(engine, f.tableAddress(pte), EntryOf.offset<F>(iova, 1), fastFirst, fastSpan, fastDelta);
         }
         if (f.minLevels() > 1 || levels > 1) {
-          at = s.offset(engine, table + EntryOf.offset<F>(iova, 1), fastFirst, fastSpan, fastOffset);
-          if (at == NOWHERE) break;
+          if (!s.trusted() && at == NOWHERE) break;
           const pte = load<u64>(at);
-          if (!f.isTable(pte, 1)) { level = 1; break; }
-          perm = f.combine(perm, pte);
-          table = f.tableAddress(pte);
+          if (!f.isTable(pte, 1, reserved)) { level = 1; break; }
+          tables = f.combine(tables, pte);
+          at = s.entry(engine, f.tableAddress(pte), EntryOf.offset<F>(iova, 0), fastFirst, fastSpan, fastDelta);
         }
-        at = s.offset(engine, table + EntryOf.offset<F>(iova, 0), fastFirst, fastSpan, fastOffset);
       } while (false);
     }
     store<u32>(lane, at == NOWHERE ? sink : <u32>at, LANE_PTE);
     store<u32>(lane, level, LANE_LEVEL);
-    store<u64>(lane, perm, LANE_PERM);
+    store<u64>(lane, tables, LANE_TABLES);
   }
 
   /** Pass three for one lane: true if the result was written. */
-  @inline static finish<F extends Format>(port: usize, lane: usize, requests: u32, results: u32, domains: u32): bool {
+  @inline static finish<F extends Format>(
+    engine: usize, port: usize, lane: usize, requests: u32, results: u32, domains: u32,
+  ): bool {
     const f = changetype<F>(0);
     const pte = atomic.load<u64>(load<u32>(lane, LANE_PTE));
     const level = load<u32>(lane, LANE_LEVEL);
+    const tables = load<u64>(lane, LANE_TABLES);
     if (f.kind(pte, level) != LEAF) return false;
     const index = load<u32>(lane, LANE_INDEX);
     const request = Request.at(requests, index);
     const iova = Request.iova(request);
     const route = <usize>load<u32>(lane, LANE_ROUTE);
     const domain = Route.domain(domains, route);
-    let perm = f.permissions(f.combine(load<u64>(lane, LANE_PERM), pte));
-    if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_TRACK_DIRTY) {
+    const half = f.halves() ? Domain.half(engine, domain, iova) : domain;
+    if (pte & load<u64>(half, DOMAIN_RESERVED_LEAF)) return false;
+    const flags = load<u32>(domain, DOMAIN_FLAGS);
+    let perm = f.permissions(tables, pte, flags);
+    if (flags & (DOMAIN_SET_ACCESSED | DOMAIN_SET_DIRTY | DOMAIN_ACCESS_FAULT)) {
       // The walk that sets these bits is the exact one; until then the entry may not be written through unseen.
-      if (!(pte & f.accessedBit())) return false;
-      if (!(pte & f.dirtyBit())) perm &= ~PERM_W;
+      if (flags & (DOMAIN_SET_ACCESSED | DOMAIN_ACCESS_FAULT) && !f.accessed(tables, pte)) return false;
+      if (flags & DOMAIN_SET_DIRTY && f.clean(pte)) perm &= ~PERM_ANY_W;
     }
     if ((Request.need(request) & ~perm) != 0) return false;
     const lg2 = f.leafLg2(pte, level);
@@ -117,7 +119,7 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
   const lanes = <usize>load<u32>(port, PORT_LANES);
   const fastFirst = load<u64>(engine, ENGINE_FAST_FIRST);
   const fastSpan = load<u64>(engine, ENGINE_FAST_SPAN);
-  const fastOffset = load<u32>(engine, ENGINE_FAST_OFFSET);
+  const fastDelta = <usize>load<u32>(engine, ENGINE_FAST_OFFSET) - <usize>fastFirst;
   let kept = misses;
   const end = misses + (n << 2);
   for (let miss = misses; miss < end; ) {
@@ -128,7 +130,7 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
       const request = Request.at(requests, index);
       const route = Route.at(routes, routeMask, Request.route(request));
       const domain = Route.domain(domains, route);
-      const walked = load<u32>(route, ROUTE_KIND) == ROUTE_TRANSLATE && Request.need(request) <= <u32>PERM_MASK;
+      const walked = load<u32>(route, ROUTE_KIND) == ROUTE_TRANSLATE && Request.wellFormed(request);
       if (!walked || Walker.of(domain) != walker) {
         store<u32>(kept, index);
         kept += 4;
@@ -136,12 +138,14 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
       }
       store<u32>(lane, index, LANE_INDEX);
       store<u32>(lane, <u32>route, LANE_ROUTE);
-      Lane.findEntry<F, S>(engine, domain, Request.iova(request), lane, sink, fastFirst, fastSpan, fastOffset);
+      const iova = Request.iova(request);
+      const half = changetype<F>(0).halves() ? Domain.half(engine, domain, iova) : domain;
+      Lane.findEntry<F, S>(engine, half, iova, lane, sink, fastFirst, fastSpan, fastDelta);
       lane += LANE_BYTES;
     }
     for (let touched = lanes; touched < lane; touched += LANE_BYTES) load<u64>(load<u32>(touched, LANE_PTE));
     for (let done = lanes; done < lane; done += LANE_BYTES) {
-      if (Lane.finish<F>(port, done, requests, results, domains)) continue;
+      if (Lane.finish<F>(engine, port, done, requests, results, domains)) continue;
       store<u32>(kept, load<u32>(done, LANE_INDEX));
       kept += 4;
     }

@@ -1,29 +1,8 @@
-// Accessed and dirty bits of a domain that tracks them: set by compare-and-swap on the path of one walk, and read or
-// cleared for a range. Ranges are first..last, inclusive. Imports layout, the format contract, runs; knows no format.
-import { DOMAIN_LEVELS, DOMAIN_ROOT, PERM_W, STEP_ADDRESS, STEP_BYTES, WALK_PTE_ADDRESS, WALK_STEP, WALK_STEPS } from "../layout";
+// Dirty leaves of a kernel-owned domain, read or cleared for a range. Ranges are first..last, inclusive.
+// Imports layout and the format contract; knows no format.
+import { DOMAIN_LEVELS, DOMAIN_ROOT } from "../layout";
 import { EntryOf, Format, LEAF, lowBits, TABLE } from "../format/format";
 import { Operation } from "../format/list";
-
-function setBits(entry: usize, bits: u64): void {
-  for (;;) {
-    const pte = atomic.load<u64>(entry);
-    if ((pte & bits) == bits || atomic.cmpxchg<u64>(entry, pte, pte | bits) == pte) return;
-  }
-}
-
-/** Marks the path of the walk record at c as accessed, and its leaf as dirty when d says that it was written through. */
-@unmanaged
-@final
-export class MarkUsed extends Operation {
-  run<F extends Format>(_engine: usize, _domain: usize, _a: u64, _b: u64, c: u64, d: u32): u64 {
-    const f = changetype<F>(0);
-    const walk = <usize>c;
-    let step = walk + WALK_STEP;
-    for (let n = load<u32>(walk, WALK_STEPS); n; n--, step += STEP_BYTES) setBits(<usize>load<u64>(step, STEP_ADDRESS), f.accessedBit());
-    if (d & PERM_W) setBits(load<u32>(walk, WALK_PTE_ADDRESS), f.dirtyBit());
-    return 0;
-  }
-}
 
 /** Bytes of dirty leaves in [first..last]; clears the bits when asked. A leaf that takes several entries is dirty if one is. */
 function collect<F extends Format>(table: usize, level: u32, first: u64, last: u64, clear: bool): u64 {
@@ -49,12 +28,17 @@ function collect<F extends Format>(table: usize, level: u32, first: u64, last: u
 }
 
 function leafDirty<F extends Format>(first: usize, entries: u32, clear: bool): bool {
-  const dirty = changetype<F>(0).dirtyBit();
+  const f = changetype<F>(0);
   let found = false;
   for (let entry = first; entries; entries--, entry += 8) {
-    if (!(atomic.load<u64>(entry) & dirty)) continue;
+    let pte = atomic.load<u64>(entry);
+    if (!f.dirty(pte)) continue;
     found = true;
-    if (clear) atomic.and<u64>(entry, ~dirty);
+    while (clear && f.dirty(pte)) {
+      const held = atomic.cmpxchg<u64>(entry, pte, f.cleaned(pte));
+      if (held == pte) break;
+      pte = held;
+    }
   }
   return found;
 }

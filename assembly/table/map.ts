@@ -3,6 +3,7 @@
 // inclusive. Imports layout, frames, runs and the format contract; knows no format.
 import {
   DOMAIN_ADDRESS_MASK, DOMAIN_FLAGS, DOMAIN_GUEST, DOMAIN_LEVELS, DOMAIN_OUTPUT_LG2, DOMAIN_ROOT, DOMAIN_BIAS, DOMAIN_HIGH,
+  DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, PERM_CLEAN,
   STATUS_ALIGN, STATUS_NO_FRAMES, STATUS_NOT_OWNED, STATUS_OK, STATUS_OVERLAP, STATUS_PERM, STATUS_RANGE,
 } from "../layout";
 import { EntryOf, EMPTY, Format, lowBits, TABLE } from "../format/format";
@@ -142,7 +143,8 @@ export class MapRange extends Operation {
     const frames = plan<F>(root, top, a, b, c);
     if (frames == OVERLAP) return STATUS_OVERLAP;
     if (frames > Frames.available(engine)) return STATUS_NO_FRAMES;
-    put<F>(engine, root, top, a, b, c, d);
+    const clean = load<u32>(domain, DOMAIN_FLAGS) & (DOMAIN_SET_ACCESSED | DOMAIN_SET_DIRTY) ? PERM_CLEAN : 0;
+    put<F>(engine, root, top, a, b, c, d | clean);
     return STATUS_OK;
   }
 }

@@ -35,14 +35,28 @@ export interface DomainOptions {
   levels: number;
   /** Bits of an input address. */
   width: number;
-  /** What must hold above the width: "zero", "sign", or "sign-tbi" (sign with the top byte ignored). */
-  rule?: "zero" | "sign" | "sign-tbi";
-  /** Bits of an output address, at most 52. */
+  /**
+   * What the bits above the width must be: all zero (default), equal to the sign bit, or all one (the half of Arm's TTBR1);
+   * "-tbi": the same with the top byte ignored.
+   */
+  rule?: keyof typeof RULES;
+  /** Bits of an output address, at most 52. An entry with a larger address is refused. */
   outputWidth: number;
-  /** Keep accessed and dirty bits. */
-  trackDirty?: boolean;
-  /** The guest owns the table: hpa of its root, read through slots. */
+  /** Bits that must be clear in pointers to tables and in leaves, beyond what the format and outputWidth say. Default 0. */
+  reservedTable?: bigint;
+  reservedLeaf?: bigint;
+  /** Accessed bits: not looked at (default), set by the walk, or a leaf without it refuses. */
+  accessed?: "ignore" | "set" | "fault";
+  /** Dirty bits: not looked at (default), or set by writes. */
+  dirty?: "ignore" | "set";
+  /** L.OPTION_* of the format. Default 0. */
+  options?: number;
+  /** The guest owns the table: address of its start table, a multiple of 64; hpa, or what `stage2` translates. */
   guestRoot?: bigint;
+  /** The domain, without one of its own, that translates a guest's table addresses and output. */
+  stage2?: number;
+  /** The guest's domain of the same format that serves iovas with bit 55 set. Arm stage 1 only. */
+  upper?: number;
 }
 
 export type SlotKind = "memory" | "zero" | "device";
@@ -58,7 +72,12 @@ export interface Span {
 
 const SLOT_KINDS = { memory: L.SLOT_MEMORY, zero: L.SLOT_ZERO, device: L.SLOT_DEVICE } as const;
 const SLOT_KIND_NAMES = [undefined, "memory", "zero", "device"] as const;
-const RULES = { zero: L.RULE_ZERO, sign: L.RULE_SIGN, "sign-tbi": L.RULE_SIGN_TBI } as const;
+const RULES = {
+  zero: L.RULE_ZERO, sign: L.RULE_SIGN, ones: L.RULE_ONES,
+  "zero-tbi": L.RULE_ZERO | L.RULE_TBI, "sign-tbi": L.RULE_SIGN | L.RULE_TBI, "ones-tbi": L.RULE_ONES | L.RULE_TBI,
+} as const;
+const ACCESSED = { ignore: 0, set: L.DOMAIN_SET_ACCESSED, fault: L.DOMAIN_ACCESS_FAULT } as const;
+const DIRTY = { ignore: 0, set: L.DOMAIN_SET_DIRTY } as const;
 
 function powerOfTwo(field: string, value: unknown, first: number, last: number): number {
   const n = integerIn(field, value, first, last);
@@ -198,21 +217,52 @@ export class Engine {
     return this.exports.attachRoute(this.address, route, domain);
   }
 
-  /** Makes an empty domain: its index. Throws EngineError NO_DOMAINS, NO_FRAMES, BAD_ARGUMENT or BAD_OPTION. */
+  /** Makes an empty domain, or one of a guest's table: its index. Throws EngineError NO_DOMAINS, NO_FRAMES, BAD_ARGUMENT or BAD_OPTION. */
   createDomain(options: DomainOptions): number {
-    const { format, levels, width, outputWidth, guestRoot, trackDirty = false, rule = "zero" } = options;
-    if (guestRoot !== undefined && trackDirty) throw new EngineError("BAD_ARGUMENT", "a guest's table is not tracked", "trackDirty", true);
-    if (guestRoot !== undefined && guestRoot & 0xfffn) throw new EngineError("BAD_ARGUMENT", "must be page-aligned", "guestRoot", guestRoot);
-    const flags = (guestRoot === undefined ? 0 : L.DOMAIN_GUEST) | (trackDirty ? L.DOMAIN_TRACK_DIRTY : 0);
+    const { format, levels, width, outputWidth, rule = "zero", guestRoot } = options;
     const domain = this.exports.createDomain(this.address, integerIn("format", format, 0, L.FORMATS - 1),
       integerIn("levels", levels, 1, L.MAX_LEVELS), RULES[rule], integerIn("width", width, 12, 64),
-      integerIn("outputWidth", outputWidth, 12, 52), flags, guestRoot ?? 0n) >>> 0;
+      integerIn("outputWidth", outputWidth, 12, 52), this.#domainFlags(options), guestRoot ?? 0n,
+      options.reservedTable ?? 0n, options.reservedLeaf ?? 0n, options.stage2 ?? 0, options.upper ?? 0) >>> 0;
     if (domain === L.DOMAIN_NONE) throw new EngineError("NO_DOMAINS", "all domains are in use (option `domains`)");
     if (domain === L.DOMAIN_BAD_SHAPE) {
       throw new EngineError("BAD_ARGUMENT", `format ${format} has no table of ${levels} levels for ${width} bits`, "levels", levels);
     }
     if (domain === L.DOMAIN_NO_FRAME) throw new EngineError("NO_FRAMES", "no frame is left for the root table (option `memory.arena`)");
     return domain;
+  }
+
+  #domainFlags({ format, accessed = "ignore", dirty = "ignore", options = 0, guestRoot, stage2, upper }: DomainOptions): number {
+    const bad = (why: string, field: string, value: unknown): never => {
+      throw new EngineError("BAD_ARGUMENT", why, field, value);
+    };
+    if (guestRoot !== undefined && (guestRoot & 63n || guestRoot < 0n || guestRoot >> 56n)) {
+      bad("must be a multiple of 64 below 2^56", "guestRoot", guestRoot);
+    }
+    if ((options & ~L.OPTIONS) !== 0) bad("has bits that are no option", "options", options);
+    if (stage2 !== undefined) {
+      if (guestRoot === undefined) bad("needs a guest's table (guestRoot) above it", "stage2", stage2);
+      if (this.#domainWord(stage2, L.DOMAIN_STATE) === 0) bad("is no domain", "stage2", stage2);
+      if (this.#domainWord(stage2, L.DOMAIN_FLAGS) & (L.DOMAIN_NESTED | L.DOMAIN_HALVES)) bad("has two stages or halves itself", "stage2", stage2);
+    }
+    if (upper !== undefined) {
+      if (guestRoot === undefined) bad("needs a guest's table (guestRoot) beside it", "upper", upper);
+      if (this.#domainWord(upper, L.DOMAIN_STATE) === 0) bad("is no domain", "upper", upper);
+      if (this.#domainWord(upper, L.DOMAIN_FORMAT) !== format) bad("is of another format", "upper", upper);
+      if (!(this.#domainWord(upper, L.DOMAIN_FLAGS) & L.DOMAIN_GUEST)) bad("is no guest's table", "upper", upper);
+      if (this.#domainWord(upper, L.DOMAIN_FLAGS) & L.DOMAIN_HALVES) bad("has halves itself", "upper", upper);
+    }
+    return (guestRoot === undefined ? 0 : L.DOMAIN_GUEST) | ACCESSED[accessed] | DIRTY[dirty] | options
+      | (stage2 === undefined ? 0 : L.DOMAIN_NESTED) | (upper === undefined ? 0 : L.DOMAIN_HALVES);
+  }
+
+  /** A word of a domain's record; 0 for an index that is none. */
+  #domainWord(domain: number, offset: number): number {
+    const words = this.#words32();
+    const header = this.address >>> 2;
+    const capacity = words[header + (L.ENGINE_DOMAIN_CAPACITY >>> 2)] ?? 0;
+    if (!Number.isInteger(domain) || domain < 0 || domain >= capacity) return 0;
+    return words[((words[header + (L.ENGINE_DOMAINS >>> 2)] ?? 0) + domain * L.DOMAIN_BYTES + offset) >>> 2] ?? 0;
   }
 
   /** L.STATUS_OK, or unchanged: L.STATUS_IN_SECTION, L.STATUS_ATTACHED (a route still leads there). */

@@ -14,7 +14,7 @@ export interface EngineExports {
   identityRoute(engine: number, route: number): number;
   attachRoute(engine: number, route: number, domain: number): number;
   createDomain(engine: number, format: number, levels: number, rule: number, widthLg2: number, outputLg2: number,
-    flags: number, guestRoot: bigint): number;
+    flags: number, root: bigint, reservedTable: bigint, reservedLeaf: bigint, stage2: number, upper: number): number;
   destroyDomain(engine: number, domain: number): number;
   flushDomain(engine: number, domain: number): void;
   invalidateDomain(engine: number, domain: number, first: bigint, last: bigint): void;

@@ -2,7 +2,7 @@
 // May import the layout constants, reference.ts and memory-words.ts; ranges are first..last, inclusive.
 import {
   DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HIGH, DOMAIN_ID, DOMAIN_LEVELS, DOMAIN_OUTPUT_LG2,
-  DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_STATE, DOMAIN_TRACK_DIRTY, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PORT_CAPACITY,
+  DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_STATE, DOMAIN_SET_DIRTY, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PORT_CAPACITY,
   ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTE_MASK, ENGINE_ROUTES, FORMAT_AMD_V1,
   FORMAT_VTD_SECOND, ID_LIMIT, PORT_HASH_SHIFT, PORT_IOTLB, PORT_STATE, RING_CLEAR, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND,
   RING_SPAN, RING_TAG, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_FIRST, ROUTE_KIND, ROUTE_NEXT, ROUTE_SECOND, ROUTE_TRANSLATE,
@@ -87,7 +87,7 @@ function readDomain(engine: EngineView, index: number, record: number): LiveDoma
   const signature = [index, format, table.levels, inputLg2, rule, table.outputLg2, table.root, flags].join();
   return {
     index, pageLg2, table, signature, ids: [id, id + 1],
-    guest: (flags & DOMAIN_GUEST) !== 0, tracksDirty: (flags & DOMAIN_TRACK_DIRTY) !== 0,
+    guest: (flags & DOMAIN_GUEST) !== 0, tracksDirty: (flags & DOMAIN_SET_DIRTY) !== 0,
   };
 }
 

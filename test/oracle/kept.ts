@@ -1,6 +1,6 @@
 // One translation that an IOTLB was seen to hold, and whether the tables still say the same.
 // May import the layout constants, engine-state.ts, memory-words.ts and reference.ts.
-import { DATA_VALID, PERM_MASK, PERM_W } from "../../src/engine/layout.js";
+import { DATA_VALID, PERM_MASK, PERM_PRIVILEGED_SHIFT, PERM_R, PERM_W, PERM_X } from "../../src/engine/layout.js";
 import { hex, OracleError, type EngineView, type IdOwner } from "./engine-state.js";
 import { wordsOf } from "./memory-words.js";
 import { addressOfTag, itemLg2, leafIsDirty, walkSteps } from "./reference.js";
@@ -34,7 +34,8 @@ function contradiction(owner: IdOwner, kept: Kept): string | null {
   kept.path = null;
   if (result.outcome !== "translated") return `the table says ${result.outcome} at level ${result.level}`;
   const lg2 = Number(kept.data >> LEAF_LG2_SHIFT);
-  const perm = Number(kept.data & PERM_MASK);
+  const both = Number(kept.data & PERM_MASK);
+  const perm = (both | (both >> PERM_PRIVILEGED_SHIFT)) & (PERM_R | PERM_W | PERM_X);
   if ((kept.data & ~(ADDRESS_MASK | DATA_VALID | PERM_MASK | LEAF_LG2_MASK)) !== 0n) return "undefined bits are set";
   if ((kept.data & ADDRESS_MASK) !== result.hpa) return `the table says ${hex(result.hpa)}`;
   if (lg2 !== result.leafLg2) return `the leaf has 2^${result.leafLg2} bytes`;

@@ -60,7 +60,7 @@ function checkTranslated(domain: LiveDomain, asked: AskedTranslation, result: bi
 function checkAnswer(
   engine: EngineView, domains: ReadonlyMap<number, LiveDomain>, asked: AskedTranslation, result: bigint,
 ): string | null {
-  if (asked.need > Number(PERM_MASK)) return checkRefusal(result, REASON_BAD_REQUEST);
+  if ((asked.need & ~Number(PERM_MASK)) !== 0) return checkRefusal(result, REASON_BAD_REQUEST);
   if (asked.route === ROUTE_NONE || asked.route > header(engine, ENGINE_ROUTE_MASK)) return checkRefusal(result, REASON_NO_ROUTE);
   const record = header(engine, ENGINE_ROUTES) + asked.route * ROUTE_BYTES;
   const kind = readU32(engine.memory, record + ROUTE_KIND);

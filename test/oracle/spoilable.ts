@@ -30,7 +30,7 @@ export class Spoilable {
     if (!options.watched) releaseFromOracles(engine);
     const port = engine.openPort();
     const { format = FORMAT_VTD_SECOND, trackDirty = false } = options;
-    const domain = engine.createDomain({ format, levels: 3, width: 39, outputWidth: 48, trackDirty });
+    const domain = engine.createDomain({ format, levels: 3, width: 39, outputWidth: 48, ...(trackDirty ? { accessed: "set", dirty: "set" } : {}) });
     const route = engine.route(0x20);
     engine.attachRoute(route, domain);
     return new Spoilable(engine, port, domain, route);
