@@ -1,7 +1,7 @@
 // Domains: creation, destruction, and the two operations on a kernel-owned table with all that belongs to them: map, and
 // unmap with invalidation and release of frames. Imports layout, formats, tables, invalidate, route.
 import {
-  DOMAIN_ADDRESS_MASK, DOMAIN_BAD_SHAPE, DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HALVES,
+  DOMAIN_ADDRESS_MASK, DOMAIN_BAD_SHAPE, DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_EXACT, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HALVES,
   DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_NESTED, DOMAIN_NO_FRAME,
   DOMAIN_NONE, DOMAIN_OUTPUT_LG2, DOMAIN_RESERVED_LEAF, DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_SMALL_LG2,
   DOMAIN_STAGE2, DOMAIN_STATE, DOMAIN_TOP_SHIFT, DOMAIN_UPPER, DOMAIN_USERS, ENGINE_CLEARED, ENGINE_DOMAIN_CAPACITY,
@@ -59,12 +59,12 @@ function setRule(domain: usize, rule: u32, widthLg2: u32): void {
   store<u64>(domain, whole ? ~(<u64>0) : lowBits(tbi ? 56 : TAG_ADDRESS_BITS), DOMAIN_ADDRESS_MASK);
 }
 
-/** A second stage makes the pages that the IOTLB holds no larger than its own. */
-function nest(engine: usize, domain: usize, stage2: u32): void {
-  const below = domainAt(engine, stage2);
-  store<u32>(domain, min(load<u32>(domain, DOMAIN_SMALL_LG2), load<u32>(below, DOMAIN_SMALL_LG2)), DOMAIN_SMALL_LG2);
-  store<u32>(domain, min(load<u32>(domain, DOMAIN_LARGE_LG2), load<u32>(below, DOMAIN_LARGE_LG2)), DOMAIN_LARGE_LG2);
-  store<u32>(below, load<u32>(below, DOMAIN_USERS) + 1, DOMAIN_USERS);
+/** Takes `other` as stage 2 or upper half: the pages that the IOTLB holds are then no larger than either's. */
+function use(engine: usize, domain: usize, other: u32): void {
+  const used = domainAt(engine, other);
+  store<u32>(domain, min(load<u32>(domain, DOMAIN_SMALL_LG2), load<u32>(used, DOMAIN_SMALL_LG2)), DOMAIN_SMALL_LG2);
+  store<u32>(domain, min(load<u32>(domain, DOMAIN_LARGE_LG2), load<u32>(used, DOMAIN_LARGE_LG2)), DOMAIN_LARGE_LG2);
+  store<u32>(used, load<u32>(used, DOMAIN_USERS) + 1, DOMAIN_USERS);
 }
 
 /**
@@ -98,8 +98,10 @@ export function createDomain(
     root = takeFrame(engine, true);
   }
   store<u64>(domain, root, DOMAIN_ROOT);
-  if (flags & DOMAIN_NESTED) nest(engine, domain, stage2);
-  if (flags & DOMAIN_HALVES) store<u32>(domainAt(engine, upper), load<u32>(domainAt(engine, upper), DOMAIN_USERS) + 1, DOMAIN_USERS);
+  if (flags & DOMAIN_NESTED) use(engine, domain, stage2);
+  if (flags & DOMAIN_HALVES) use(engine, domain, upper);
+  const mixed = flags & DOMAIN_HALVES && load<u32>(domainAt(engine, upper), DOMAIN_FORMAT) != format;
+  if (flags & DOMAIN_NESTED || mixed) store<u32>(domain, flags | DOMAIN_EXACT, DOMAIN_FLAGS);
   store<u32>(domain, 1, DOMAIN_STATE);
   store<u32>(engine, load<u32>(engine, ENGINE_WALKERS) | (1 << Walker.of(domain)), ENGINE_WALKERS);
   flush(engine, domain);

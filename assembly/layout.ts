@@ -107,6 +107,7 @@ export const DOMAIN_SET_DIRTY: u32 = 4; // flag: a write sets the dirty bit; an 
 export const DOMAIN_ACCESS_FAULT: u32 = 8; // flag: a leaf whose accessed bit is clear refuses
 export const DOMAIN_NESTED: u32 = 16; // flag: it has a stage 2
 export const DOMAIN_HALVES: u32 = 32; // flag: it has an upper half
+export const DOMAIN_EXACT: u32 = 64; // flag, set by createDomain: two stages, or halves of two formats; no batch walker serves it
 /** What only some formats know. Write protect (x86-64): a privileged write needs the R/W bit too. */
 export const OPTION_WRITE_PROTECT: u32 = 65536;
 /** Arm stage 1: the permissions in table pointers (APTable, UXNTable, PXNTable) do not count. */
@@ -258,7 +259,14 @@ export const FRAME_BYTES: u32 = 4096;
 export const FORMAT_VTD_SECOND: u32 = 0;
 export const FORMAT_AMD_V1: u32 = 1;
 export const FORMAT_X86_64: u32 = 2;
-export const FORMATS: u32 = 3;
+export const FORMAT_ARM_S1_4K: u32 = 3;
+export const FORMAT_ARM_S1_16K: u32 = 4;
+export const FORMAT_ARM_S1_64K: u32 = 5;
+export const FORMAT_ARM_S2_4K: u32 = 6;
+export const FORMAT_ARM_S2_16K: u32 = 7;
+export const FORMAT_ARM_S2_64K: u32 = 8;
+export const FORMAT_MOCK: u32 = 9;
+export const FORMATS: u32 = 10;
 /** What map answers; any other value is none. */
 export const STATUS_OK: u32 = 0;
 export const STATUS_OVERLAP: u32 = 1; // some of the range is mapped

@@ -1,4 +1,4 @@
-// Golden entries, worked out by hand from the manuals: VT-d 9.8, AMD IOMMU 2.2.3.
+// Golden entries of second-stage formats, worked out by hand from the manuals: VT-d 9.8, AMD IOMMU 2.2.3.
 import { EMPTY, EntryOf, INVALID, LEAF, TABLE } from "../format/format";
 import { AmdV1 } from "../format/amd-v1";
 import { VtdSecond } from "../format/vtd-second";

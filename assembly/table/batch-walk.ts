@@ -90,7 +90,7 @@ abstract class Lane {
     const half = f.halves() ? Domain.half(engine, domain, iova) : domain;
     if (pte & load<u64>(half, DOMAIN_RESERVED_LEAF)) return false;
     const flags = load<u32>(domain, DOMAIN_FLAGS);
-    let perm = f.permissions(tables, pte, flags);
+    let perm = f.permissions(tables, pte, load<u32>(half, DOMAIN_FLAGS));
     if (flags & (DOMAIN_SET_ACCESSED | DOMAIN_SET_DIRTY | DOMAIN_ACCESS_FAULT)) {
       // The walk that sets these bits is the exact one; until then the entry may not be written through unseen.
       if (flags & (DOMAIN_SET_ACCESSED | DOMAIN_ACCESS_FAULT) && !f.accessed(tables, pte)) return false;

@@ -80,6 +80,7 @@ function walk<F extends Format>(engine: usize, domain: usize, iova: u64, need: u
   const f = changetype<F>(0);
   const half = f.halves() ? Domain.half(engine, domain, iova) : domain;
   const flags = load<u32>(domain, DOMAIN_FLAGS);
+  const options = load<u32>(half, DOMAIN_FLAGS);
   const stage = f.stage();
   let level = load<u32>(half, DOMAIN_LEVELS) - 1;
   if (((iova + load<u64>(half, DOMAIN_BIAS)) & load<u64>(half, DOMAIN_HIGH)) != 0) {
@@ -92,10 +93,10 @@ function walk<F extends Format>(engine: usize, domain: usize, iova: u64, need: u
     if (at == NOWHERE) return load<u32>(out, WALK_REASON);
     const pte = atomic.load<u64>(at);
     const kind = f.kind(pte, level);
-    note(out, address, at, pte, stage, level, kind == LEAF ? f.permissions(tables, pte, flags) : 0);
+    note(out, address, at, pte, stage, level, kind == LEAF ? f.permissions(tables, pte, options) : 0);
     const reason = refusal<F>(half, kind, pte);
     if (reason) return end(out, reason, stage, level);
-    if (kind == LEAF) return leaf<F>(engine, domain, iova, need, tables, pte, level, out);
+    if (kind == LEAF) return leaf<F>(engine, domain, iova, need, f.accessed(tables, pte), pte, level, out);
     const next = f.tableLevel(pte, level);
     if (!serves<F>(iova, level, next)) return end(out, REASON_NOT_PRESENT, stage, level);
     tables = f.combine(tables, pte);
@@ -106,16 +107,16 @@ function walk<F extends Format>(engine: usize, domain: usize, iova: u64, need: u
 
 /** The end of a walk that has found a leaf: accessed flag, permission, and stage 2 of the output. */
 function leaf<F extends Format>(
-  engine: usize, domain: usize, iova: u64, need: u32, tables: u64, pte: u64, level: u32, out: usize,
+  engine: usize, domain: usize, iova: u64, need: u32, accessed: bool, pte: u64, level: u32, out: usize,
 ): u64 {
   const f = changetype<F>(0);
   const flags = load<u32>(domain, DOMAIN_FLAGS);
   const lg2 = f.leafLg2(pte, level);
   const output = f.leafAddress(pte, level) | (iova & lowBits(lg2));
-  const perm = f.permissions(tables, pte, flags);
+  const perm = load<u32>(out, WALK_PERM);
   store<u32>(out, lg2, WALK_LEAF_LG2);
   store<u64>(out, output, WALK_HPA);
-  if (flags & DOMAIN_ACCESS_FAULT && !f.accessed(tables, pte)) return end(out, REASON_ACCESS_FLAG, f.stage(), level);
+  if (flags & DOMAIN_ACCESS_FAULT && !accessed) return end(out, REASON_ACCESS_FLAG, f.stage(), level);
   const missing = need & ~perm;
   if (missing) return end(out, deniedReason(missing), f.stage(), level);
   if (flags & DOMAIN_SET_DIRTY && f.clean(pte)) store<u32>(out, 1, WALK_CLEAN);
@@ -145,5 +146,6 @@ export function walkExact(engine: usize, domain: usize, iova: u64, need: u32, ou
   store<u32>(out, 0, WALK_STEPS);
   store<u64>(out, 0, WALK_PTE);
   store<u64>(out, 0, WALK_IPA);
-  return <u32>dispatch<WalkStage>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, iova, 0, out, need);
+  const format = load<u32>(Domain.half(engine, domain, iova), DOMAIN_FORMAT);
+  return <u32>dispatch<WalkStage>(format, engine, domain, iova, 0, out, need);
 }

@@ -55,7 +55,7 @@ export interface DomainOptions {
   guestRoot?: bigint;
   /** The domain, without one of its own, that translates a guest's table addresses and output. */
   stage2?: number;
-  /** The guest's domain of the same format that serves iovas with bit 55 set. Arm stage 1 only. */
+  /** The guest's domain that serves iovas with bit 55 set. Arm stage 1 only; granule and options are each half's own. */
   upper?: number;
 }
 
@@ -78,6 +78,9 @@ const RULES = {
 } as const;
 const ACCESSED = { ignore: 0, set: L.DOMAIN_SET_ACCESSED, fault: L.DOMAIN_ACCESS_FAULT } as const;
 const DIRTY = { ignore: 0, set: L.DOMAIN_SET_DIRTY } as const;
+const MARKS = L.DOMAIN_SET_ACCESSED | L.DOMAIN_ACCESS_FAULT | L.DOMAIN_SET_DIRTY;
+/** Formats with a second root for the upper half. */
+const HALVES: ReadonlySet<number> = new Set([L.FORMAT_ARM_S1_4K, L.FORMAT_ARM_S1_16K, L.FORMAT_ARM_S1_64K]);
 
 function powerOfTwo(field: string, value: unknown, first: number, last: number): number {
   const n = integerIn(field, value, first, last);
@@ -239,6 +242,7 @@ export class Engine {
     if (guestRoot !== undefined && (guestRoot & 63n || guestRoot < 0n || guestRoot >> 56n)) {
       bad("must be a multiple of 64 below 2^56", "guestRoot", guestRoot);
     }
+    const marks = ACCESSED[accessed] | DIRTY[dirty];
     if ((options & ~L.OPTIONS) !== 0) bad("has bits that are no option", "options", options);
     if (stage2 !== undefined) {
       if (guestRoot === undefined) bad("needs a guest's table (guestRoot) above it", "stage2", stage2);
@@ -248,11 +252,12 @@ export class Engine {
     if (upper !== undefined) {
       if (guestRoot === undefined) bad("needs a guest's table (guestRoot) beside it", "upper", upper);
       if (this.#domainWord(upper, L.DOMAIN_STATE) === 0) bad("is no domain", "upper", upper);
-      if (this.#domainWord(upper, L.DOMAIN_FORMAT) !== format) bad("is of another format", "upper", upper);
+      if (!HALVES.has(format) || !HALVES.has(this.#domainWord(upper, L.DOMAIN_FORMAT))) bad("and the domain must be Arm stage 1", "upper", upper);
+      if (((this.#domainWord(upper, L.DOMAIN_FLAGS) ^ marks) & MARKS) !== 0) bad("treats accessed and dirty bits otherwise", "upper", upper);
       if (!(this.#domainWord(upper, L.DOMAIN_FLAGS) & L.DOMAIN_GUEST)) bad("is no guest's table", "upper", upper);
       if (this.#domainWord(upper, L.DOMAIN_FLAGS) & L.DOMAIN_HALVES) bad("has halves itself", "upper", upper);
     }
-    return (guestRoot === undefined ? 0 : L.DOMAIN_GUEST) | ACCESSED[accessed] | DIRTY[dirty] | options
+    return (guestRoot === undefined ? 0 : L.DOMAIN_GUEST) | marks | options
       | (stage2 === undefined ? 0 : L.DOMAIN_NESTED) | (upper === undefined ? 0 : L.DOMAIN_HALVES);
   }
 
