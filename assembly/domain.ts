@@ -5,7 +5,7 @@ import {
   DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_NESTED, DOMAIN_NO_FRAME,
   DOMAIN_NONE, DOMAIN_OUTPUT_LG2, DOMAIN_RESERVED_LEAF, DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_SMALL_LG2,
   DOMAIN_STAGE2, DOMAIN_STATE, DOMAIN_TOP_SHIFT, DOMAIN_UPPER, DOMAIN_USERS, ENGINE_CLEARED, ENGINE_DOMAIN_CAPACITY,
-  ENGINE_DOMAINS, ENGINE_WALKERS, RULE_SIGN, RULE_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_IN_SECTION, STATUS_OK,
+  ENGINE_DOMAINS, ENGINE_PLANNED, ENGINE_WALKERS, RULE_SIGN, RULE_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_IN_SECTION, STATUS_OK,
   TAG_ADDRESS_BITS, UNMAP_IN_SECTION, UNMAP_REFUSED,
 } from "./layout";
 import { Format, lowBits } from "./format/format";
@@ -13,8 +13,9 @@ import { dispatch, Operation } from "./format/list";
 import { advanceEpoch, dropRange, flush, flushUsers, inSection, invalidate } from "./invalidate";
 import { CollectDirty } from "./table/dirty";
 import { Walker } from "./request";
-import { Frames, releaseLimbo, takeFrame } from "./table/frames";
+import { releaseLimbo } from "./table/frames";
 import { MapRange, PlanRange } from "./table/map";
+import { CanTakeTables, TakeRoot } from "./table/root";
 import { DropTables, UnmapRange } from "./table/unmap";
 import { walkExact } from "./table/walk";
 
@@ -94,8 +95,8 @@ export function createDomain(
   setRule(domain, rule, widthLg2);
   if (!dispatch<TakeShape>(format, engine, domain, 0, 0, 0, 0)) return DOMAIN_BAD_SHAPE;
   if (!(flags & DOMAIN_GUEST)) {
-    if (!Frames.available(engine)) return DOMAIN_NO_FRAME;
-    root = takeFrame(engine, true);
+    root = dispatch<TakeRoot>(format, engine, domain, 0, 0, 0, 0);
+    if (!root) return DOMAIN_NO_FRAME;
   }
   store<u64>(domain, root, DOMAIN_ROOT);
   if (flags & DOMAIN_NESTED) use(engine, domain, stage2);
@@ -137,11 +138,22 @@ export function map(engine: usize, index: u32, first: u64, last: u64, hpa: u64, 
   return <u32>dispatch<MapRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, hpa, perm);
 }
 
-/** Frames that such a map needs (high half) and the STATUS_* it would answer with frames enough (low half). */
-export function planMap(engine: usize, index: u32, first: u64, last: u64, hpa: u64, perm: u32): u64 {
+/**
+ * Tables that such a map needs (high half) and the STATUS_* it would answer with frames enough (low half). Of ranges planned
+ * one after the other, ascending, each counts only what the ones before did not: `after` is where the last one ended, ~first
+ * for the first of them.
+ */
+export function planMap(engine: usize, index: u32, first: u64, last: u64, hpa: u64, perm: u32, after: u64): u64 {
   if (inSection(engine)) return STATUS_IN_SECTION;
   const domain = domainAt(engine, index);
+  store<u64>(engine, after, ENGINE_PLANNED);
   return dispatch<PlanRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, hpa, perm);
+}
+
+/** Are there frames for that many more tables of the domain? */
+export function canTakeTables(engine: usize, index: u32, tables: u32): bool {
+  const domain = domainAt(engine, index);
+  return dispatch<CanTakeTables>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, 0, 0, 0, tables) != 0;
 }
 
 /** Removes [first..last] exactly: bytes removed or UNMAP_*. When it returns no port translates by what was removed. */
@@ -169,7 +181,10 @@ export function invalidateDomain(engine: usize, index: u32, first: u64, last: u6
   invalidate(engine, domainAt(engine, index), first, last);
 }
 
-/** Bytes of [first..last] in dirty leaves. With `clear` the bits are cleared and their IOTLB entries dropped: they carry W. */
+/**
+ * Bytes of [first..last] in dirty leaves. With `clear` the leaves that lie in the range whole are cleaned, and the IOTLB
+ * entries of the range dropped: they carry W.
+ */
 export function clearDirty(engine: usize, index: u32, first: u64, last: u64, clear: bool): u64 {
   const domain = domainAt(engine, index);
   const bytes = dispatch<CollectDirty>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, 0, u32(clear));

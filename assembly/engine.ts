@@ -1,4 +1,4 @@
-// The arena: carved once, from its first byte up, into header, tables, ports and frames. Imports layout, memory, port.
+// The arena: carved once, from its first byte up, into header, tables, ports and frames. Imports layout, port, route, frames.
 import {
   ABI_VERSION, DOMAIN_BYTES, ENGINE_ABI, ENGINE_BYTES, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_EPOCH, ENGINE_FAST_FIRST,
   ENGINE_FRAME_COUNT, ENGINE_FRAME_LIVE, ENGINE_FRAME_NEXT, ENGINE_FRAMES, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_LENGTH,
@@ -7,6 +7,7 @@ import {
 } from "./layout";
 import { layPort, portBytes } from "./port";
 import { RESERVED_KEY } from "./route";
+import { layFrames } from "./table/frames";
 
 function align64(at: u64): u64 {
   return (at + 63) & ~(<u64>63);
@@ -57,6 +58,7 @@ export function createEngine(
   store<u32>(engine, <u32>sinkAt, ENGINE_SINK);
   store<u32>(engine, <u32>sinkAt + FRAME_BYTES, ENGINE_FRAMES);
   store<u32>(engine, frames, ENGINE_FRAME_COUNT);
+  layFrames(engine);
   store<u32>(engine, firstId, ENGINE_ID_FIRST);
   store<u32>(engine, firstId, ENGINE_ID_NEXT);
   store<u32>(engine, 2, ENGINE_EPOCH);

@@ -26,12 +26,10 @@ export const ENGINE_EPOCH: u32 = 64; // u32, atomic, even; alone on its cache li
 export const ENGINE_RING_HEAD: u32 = 128; // u32, atomic, entries ever written; alone on its cache line
 export const ENGINE_FRAMES: u32 = 192; // u32, address of frame 0
 export const ENGINE_FRAME_COUNT: u32 = 196; // u32
-export const ENGINE_FRAME_NEXT: u32 = 200; // u32, address of u32[frames]: index + 1 of the next frame of a list
+export const ENGINE_FRAME_NEXT: u32 = 200; // u32, address of u32[frames]: index + 1 of the first frame of the next block of a list
 export const ENGINE_FRAME_LIVE: u32 = 204; // u32, address of u16[frames]: live entries in that table
-export const ENGINE_FRAME_FRESH: u32 = 208; // u32, index of the first frame that was never used
-export const ENGINE_FRAME_FREE: u32 = 212; // u32, index + 1 of the first frame of the free list
-export const ENGINE_FRAME_LIMBO: u32 = 216; // u32, index + 1 of the first frame that waits for readers
-export const ENGINE_FRAME_LIMBO_LAST: u32 = 220; // u32, index + 1 of the last one
+export const ENGINE_FRAMES_LIMBO: u32 = 208; // u32, frames that wait for readers
+export const ENGINE_PLANNED: u32 = 216; // u64, last address of the range that was planned before this one
 export const ENGINE_FRAMES_USED: u32 = 224; // u32, frames taken and not given back (limbo counts as used)
 export const ENGINE_ID_NEXT: u32 = 228; // u32, next IOTLB id
 export const ENGINE_CLEARED: u32 = 232; // u64, bit set: log2 sizes of the leaves that the running unmap removed
@@ -40,7 +38,10 @@ export const ENGINE_WALKERS: u32 = 244; // u32, bit set: batch walkers that some
 export const ENGINE_FAST_FIRST: u32 = 256; // u64, the largest slot with bytes: first address,
 export const ENGINE_FAST_SPAN: u32 = 264; // u64, last - first,
 export const ENGINE_FAST_OFFSET: u32 = 272; // u32, and where its bytes are
-export const ENGINE_WALK: u32 = 320; // a walk record for callers without a port
+export const ENGINE_FRAME_FREE: u32 = 320; // u32[FRAME_ORDERS], for each order: index + 1 of the first frame of a free block
+export const ENGINE_FRAME_LIMBO: u32 = 356; // u32[FRAME_ORDERS], the same of the blocks that wait for readers
+export const ENGINE_FRAME_LIMBO_LAST: u32 = 392; // u32[FRAME_ORDERS], and of the last of these
+export const ENGINE_WALK: u32 = 448; // a walk record for callers without a port
 export const ENGINE_BYTES: u32 = 2048;
 
 // --- Slot: a range of host-physical addresses and where its bytes are ---------------------------------------------
@@ -255,6 +256,8 @@ export const RING_CLEAR: u32 = 1; // everything: ids are about to be used again
 // --- Frames and status --------------------------------------------------------------------------------------------------------
 export const FRAME_LG2: u32 = 12;
 export const FRAME_BYTES: u32 = 4096;
+/** A block is 2^order frames, from one to 1 MiB: sixteen tables of 64 KiB side by side. */
+export const FRAME_ORDERS: u32 = 9;
 /** Formats, in the order of format/list.ts. */
 export const FORMAT_VTD_SECOND: u32 = 0;
 export const FORMAT_AMD_V1: u32 = 1;

@@ -1,14 +1,15 @@
-// Map: two passes over the range. `plan` refuses overlap and counts the frames that the range needs; `put` writes and
+// Map: two passes over the range. `plan` refuses overlap and counts the tables that the range needs; `put` writes and
 // cannot fail. Each pass works on runs: page size and number of leaves are chosen once per run. Ranges are first..last,
 // inclusive. Imports layout, frames, runs and the format contract; knows no format.
 import {
-  DOMAIN_ADDRESS_MASK, DOMAIN_FLAGS, DOMAIN_GUEST, DOMAIN_LEVELS, DOMAIN_OUTPUT_LG2, DOMAIN_ROOT, DOMAIN_BIAS, DOMAIN_HIGH,
-  DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, PERM_CLEAN,
+  DOMAIN_ADDRESS_MASK, DOMAIN_FLAGS, DOMAIN_GUEST, DOMAIN_LEVELS, DOMAIN_OUTPUT_LG2, DOMAIN_BIAS, DOMAIN_HIGH,
+  DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, ENGINE_PLANNED, PERM_CLEAN,
   STATUS_ALIGN, STATUS_NO_FRAMES, STATUS_NOT_OWNED, STATUS_OK, STATUS_OVERLAP, STATUS_PERM, STATUS_RANGE,
 } from "../layout";
 import { EntryOf, EMPTY, Format, lowBits, TABLE } from "../format/format";
 import { Operation } from "../format/list";
-import { Frames, takeFrame } from "./frames";
+import { canTake, Frames, takeFrame } from "./frames";
+import { Start, tableOrder } from "./root";
 import { anyOf, fillRun } from "./runs";
 
 /** `plan` met something that is mapped. */
@@ -41,11 +42,14 @@ abstract class Run {
   }
 }
 
-/** Frames that mapping [first..last] -> hpa needs under `table` (0: there is none yet), or OVERLAP. */
-function plan<F extends Format>(table: usize, level: u32, first: u64, last: u64, hpa: u64): u32 {
+/**
+ * Tables that mapping [first..last] -> hpa needs under `table` (0: there is none yet), or OVERLAP. Tables that also serve
+ * `after`, where a range planned before this one ends, are counted already: two ranges in one entry's span share a table.
+ */
+function plan<F extends Format>(table: usize, level: u32, first: u64, last: u64, hpa: u64, after: u64): u32 {
   const f = changetype<F>(0);
   const span = f.spanLg2(level);
-  let frames: u32 = 0;
+  let tables: u32 = 0;
   let at = first;
   while (true) {
     const entry = table + EntryOf.offset<F>(at, level);
@@ -59,14 +63,14 @@ function plan<F extends Format>(table: usize, level: u32, first: u64, last: u64,
       const pte = table ? load<u64>(entry) : 0;
       const kind = f.kind(pte, level);
       if (kind != EMPTY && kind != TABLE) return OVERLAP;
-      if (kind == EMPTY) frames++;
+      if (kind == EMPTY && (at ^ after) >> span != 0) tables++;
       if (level > 1 || kind == TABLE) {
-        const below = plan<F>(kind == TABLE ? <usize>f.tableAddress(pte) : 0, level - 1, at, end, hpa);
+        const below = plan<F>(kind == TABLE ? <usize>f.tableAddress(pte) : 0, level - 1, at, end, hpa, after);
         if (below == OVERLAP) return OVERLAP;
-        frames += below;
+        tables += below;
       }
     }
-    if (end == last) return frames;
+    if (end == last) return tables;
     hpa += end - at + 1;
     at = end + 1;
   }
@@ -94,7 +98,7 @@ function put<F extends Format>(
         put<F>(engine, <usize>f.tableAddress(pte), level - 1, at, end, hpa, perm);
       } else {
         const whole = level == 1 && end - at == lowBits(span);
-        const child = takeFrame(engine, !whole);
+        const child = takeFrame(engine, tableOrder<F>(), !whole);
         put<F>(engine, child, level - 1, at, end, hpa, perm);
         atomic.store<u64>(entry, f.makeTable(level, child));
         Frames.addLive(engine, table, 1);
@@ -131,6 +135,33 @@ function checkRange<F extends Format>(domain: usize, first: u64, last: u64, hpa:
   return hpaLast < hpa || (hpaLast & ~lowBits(load<u32>(domain, DOMAIN_OUTPUT_LG2))) != 0 ? STATUS_RANGE : STATUS_OK;
 }
 
+/** `plan` over the start tables. */
+function planFrom<F extends Format>(domain: usize, first: u64, last: u64, hpa: u64, after: u64): u32 {
+  const top = load<u32>(domain, DOMAIN_LEVELS) - 1;
+  let tables: u32 = 0;
+  let at = first;
+  while (true) {
+    const end = Start.last<F>(domain, at, last);
+    const more = plan<F>(Start.table<F>(domain, at), top, at, end, hpa + (at - first), after);
+    if (more == OVERLAP) return OVERLAP;
+    tables += more;
+    if (end == last) return tables;
+    at = end + 1;
+  }
+}
+
+/** `put` over the start tables. */
+function putFrom<F extends Format>(engine: usize, domain: usize, first: u64, last: u64, hpa: u64, perm: u32): void {
+  const top = load<u32>(domain, DOMAIN_LEVELS) - 1;
+  let at = first;
+  while (true) {
+    const end = Start.last<F>(domain, at, last);
+    put<F>(engine, Start.table<F>(domain, at), top, at, end, hpa + (at - first), perm);
+    if (end == last) return;
+    at = end + 1;
+  }
+}
+
 /** [a..b] -> hpa c with PERM_* d: a STATUS_*. Nothing is written unless it is STATUS_OK. */
 @unmanaged
 @final
@@ -138,25 +169,26 @@ export class MapRange extends Operation {
   run<F extends Format>(engine: usize, domain: usize, a: u64, b: u64, c: u64, d: u32): u64 {
     const status = checkRange<F>(domain, a, b, c, d);
     if (status != STATUS_OK) return status;
-    const root = <usize>load<u64>(domain, DOMAIN_ROOT);
-    const top = load<u32>(domain, DOMAIN_LEVELS) - 1;
-    const frames = plan<F>(root, top, a, b, c);
-    if (frames == OVERLAP) return STATUS_OVERLAP;
-    if (frames > Frames.available(engine)) return STATUS_NO_FRAMES;
+    const tables = planFrom<F>(domain, a, b, c, ~a);
+    if (tables == OVERLAP) return STATUS_OVERLAP;
+    if (!canTake(engine, tableOrder<F>(), tables)) return STATUS_NO_FRAMES;
     const clean = load<u32>(domain, DOMAIN_FLAGS) & (DOMAIN_SET_ACCESSED | DOMAIN_SET_DIRTY) ? PERM_CLEAN : 0;
-    put<F>(engine, root, top, a, b, c, d | clean);
+    putFrom<F>(engine, domain, a, b, c, d | clean);
     return STATUS_OK;
   }
 }
 
-/** As MapRange without the writing: answers the frames needed in the high half and a STATUS_* in the low half. */
+/**
+ * As MapRange without the writing: answers the tables needed, beyond those that the range up to ENGINE_PLANNED needs too, in
+ * the high half and a STATUS_* in the low half.
+ */
 @unmanaged
 @final
 export class PlanRange extends Operation {
-  run<F extends Format>(_engine: usize, domain: usize, a: u64, b: u64, c: u64, d: u32): u64 {
+  run<F extends Format>(engine: usize, domain: usize, a: u64, b: u64, c: u64, d: u32): u64 {
     const status = checkRange<F>(domain, a, b, c, d);
     if (status != STATUS_OK) return status;
-    const frames = plan<F>(<usize>load<u64>(domain, DOMAIN_ROOT), load<u32>(domain, DOMAIN_LEVELS) - 1, a, b, c);
-    return frames == OVERLAP ? STATUS_OVERLAP : <u64>frames << 32;
+    const tables = planFrom<F>(domain, a, b, c, load<u64>(engine, ENGINE_PLANNED));
+    return tables == OVERLAP ? STATUS_OVERLAP : <u64>tables << 32;
   }
 }

@@ -8,6 +8,7 @@ import {
 import { EMPTY, EntryOf, Format, LEAF, lowBits, TABLE } from "../format/format";
 import { Operation } from "../format/list";
 import { Frames, retireFrame } from "./frames";
+import { retireRoot, Start, tableOrder } from "./root";
 import { clearRun, countOf } from "./runs";
 
 /** Records that leaves of 2^lg2 bytes went, so that the caller invalidates the IOTLB classes that could hold them. */
@@ -15,8 +16,8 @@ function noteCleared(engine: usize, lg2: u32): void {
   store<u64>(engine, load<u64>(engine, ENGINE_CLEARED) | (<u64>1 << lg2), ENGINE_CLEARED);
 }
 
-/** Bytes mapped below `table`, which nothing points to any more; retires its frames. Leaf entries are counted, not read. */
-function drop<F extends Format>(engine: usize, table: usize, level: u32): u64 {
+/** Bytes mapped by `table` and below it; retires the tables below. Leaf entries are counted, not read. */
+function dropBelow<F extends Format>(engine: usize, table: usize, level: u32): u64 {
   const f = changetype<F>(0);
   const span = f.spanLg2(level);
   const live = Frames.live(engine, table);
@@ -39,7 +40,14 @@ function drop<F extends Format>(engine: usize, table: usize, level: u32): u64 {
       }
     }
   }
-  retireFrame(engine, table);
+  return bytes;
+}
+
+/** The same for a table that nothing points to any more: it is retired too. */
+function drop<F extends Format>(engine: usize, table: usize, level: u32): u64 {
+  const bytes = dropBelow<F>(engine, table, level);
+  Frames.clearLive(engine, table);
+  retireFrame(engine, table, tableOrder<F>());
   return bytes;
 }
 
@@ -91,7 +99,7 @@ function take<F extends Format>(engine: usize, table: usize, level: u32, first: 
 /** True if the leaf that holds `at` begins before `first` or ends after `last`. */
 function cutsLeaf<F extends Format>(domain: usize, at: u64, first: u64, last: u64): bool {
   const f = changetype<F>(0);
-  let table = <usize>load<u64>(domain, DOMAIN_ROOT);
+  let table = Start.table<F>(domain, at);
   let level = load<u32>(domain, DOMAIN_LEVELS) - 1;
   while (true) {
     const pte = load<u64>(table + EntryOf.offset<F>(at, level));
@@ -103,6 +111,19 @@ function cutsLeaf<F extends Format>(domain: usize, at: u64, first: u64, last: u6
     }
     table = <usize>f.tableAddress(pte);
     level--;
+  }
+}
+
+/** `take` over the start tables. */
+function takeFrom<F extends Format>(engine: usize, domain: usize, first: u64, last: u64): u64 {
+  const top = load<u32>(domain, DOMAIN_LEVELS) - 1;
+  let bytes: u64 = 0;
+  let at = first;
+  while (true) {
+    const end = Start.last<F>(domain, at, last);
+    bytes += take<F>(engine, Start.table<F>(domain, at), top, at, end);
+    if (end == last) return bytes;
+    at = end + 1;
   }
 }
 
@@ -119,15 +140,22 @@ export class UnmapRange extends Operation {
     if (b < a || ((a | (b + 1)) & lowBits(f.smallLg2())) != 0) return UNMAP_REFUSED;
     if ((((a + bias) | (b + bias)) & high) != 0 || (a & ~mask) != (b & ~mask)) return UNMAP_REFUSED;
     if (cutsLeaf<F>(domain, a, a, b) || cutsLeaf<F>(domain, b, a, b)) return UNMAP_SPLIT;
-    return take<F>(engine, <usize>load<u64>(domain, DOMAIN_ROOT), load<u32>(domain, DOMAIN_LEVELS) - 1, a, b);
+    return takeFrom<F>(engine, domain, a, b);
   }
 }
 
-/** Retires every table of the domain, the root too. */
+/** Retires every table of the domain, the start tables too. */
 @unmanaged
 @final
 export class DropTables extends Operation {
   run<F extends Format>(engine: usize, domain: usize, _a: u64, _b: u64, _c: u64, _d: u32): u64 {
-    return drop<F>(engine, <usize>load<u64>(domain, DOMAIN_ROOT), load<u32>(domain, DOMAIN_LEVELS) - 1);
+    const root = <usize>load<u64>(domain, DOMAIN_ROOT);
+    const size: usize = 8 << changetype<F>(0).tableLg2();
+    let bytes: u64 = 0;
+    for (let table = root; table < root + (size << Start.countLg2<F>(domain)); table += size) {
+      bytes += dropBelow<F>(engine, table, load<u32>(domain, DOMAIN_LEVELS) - 1);
+    }
+    retireRoot<F>(engine, domain);
+    return bytes;
   }
 }

@@ -290,10 +290,20 @@ export class Engine {
     return this.exports.map(this.address, domain, first, last, hpa, perm);
   }
 
-  /** What `map` would answer, and the frames that it would take. */
-  planMap(domain: number, first: bigint, last: bigint, hpa: bigint, perm: number): { status: number; frames: number } {
-    const plan = BigInt.asUintN(64, this.exports.planMap(this.address, domain, first, last, hpa, perm));
-    return { status: Number(plan & 0xffffffffn), frames: Number(plan >> 32n) };
+  /**
+   * What `map` would answer with frames enough, and the tables that it would take. Of ranges planned in ascending order,
+   * `after` being the last address of the one before, each counts only the tables that those before do not need too.
+   */
+  planMap(
+    domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, after = ~first,
+  ): { status: number; tables: number } {
+    const plan = BigInt.asUintN(64, this.exports.planMap(this.address, domain, first, last, hpa, perm, after));
+    return { status: Number(plan & 0xffffffffn), tables: Number(plan >> 32n) };
+  }
+
+  /** Are there frames for that many more tables of the domain? */
+  canTakeTables(domain: number, tables: number): boolean {
+    return this.exports.canTakeTables(this.address, domain, tables) !== 0;
   }
 
   /** Removes first..last: bytes removed, or L.UNMAP_*. When it returns, no port translates by what was removed. */

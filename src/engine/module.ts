@@ -19,7 +19,8 @@ export interface EngineExports {
   flushDomain(engine: number, domain: number): void;
   invalidateDomain(engine: number, domain: number, first: bigint, last: bigint): void;
   map(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number): number;
-  planMap(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number): bigint;
+  planMap(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, after: bigint): bigint;
+  canTakeTables(engine: number, domain: number, tables: number): number;
   unmap(engine: number, domain: number, first: bigint, last: bigint): bigint;
   walk(engine: number, domain: number, iova: bigint, need: number, out: number): number;
   clearDirty(engine: number, domain: number, first: bigint, last: bigint, clear: number): bigint;

@@ -30,7 +30,7 @@ export class Domain {
     this.#engine = iommu.engine;
   }
 
-  /** Maps all pieces or none. Pieces do not overlap each other. */
+  /** Maps all pieces or none. Their iovas ascend, and they do not overlap each other. */
   map(pieces: readonly Piece[]): MapStatus {
     if (pieces.length > 1) {
       const status = this.#plan(pieces);
@@ -45,15 +45,18 @@ export class Domain {
     return "ok";
   }
 
-  /** Would all pieces go in? Frames that two pieces share are counted twice: near the end of the pool this refuses early. */
+  /** Would all pieces go in? */
   #plan(pieces: readonly Piece[]): MapStatus {
-    let frames = 0;
+    let tables = 0;
+    let after: bigint | undefined;
     for (const { iova, hpa, size, perm } of pieces) {
-      const plan = this.#engine.planMap(this.index, iova, iova + size - 1n, hpa, perm);
+      const last = iova + size - 1n;
+      const plan = this.#engine.planMap(this.index, iova, last, hpa, perm, after);
       if (plan.status !== L.STATUS_OK) return mapStatus(plan.status);
-      frames += plan.frames;
+      tables += plan.tables;
+      after = last;
     }
-    return frames > this.#engine.frames - this.#engine.framesUsed ? "no-frames" : "ok";
+    return this.#engine.canTakeTables(this.index, tables) ? "ok" : "no-frames";
   }
 
   /** Removes [iova, iova + size): bytes removed, or why not. Afterwards nothing translates by what was removed. */

@@ -27,6 +27,9 @@ export interface LiveDomain {
   /** Small class, large class. */
   readonly ids: readonly [number, number];
   readonly pageLg2: readonly [number, number];
+  /** Entries of a table; start tables side by side. */
+  readonly entries: number;
+  readonly startTables: number;
   /** The guest owns the table: it may change it at any time, so that no walk of ours is an oracle for it. */
   readonly guest: boolean;
   readonly tracksDirty: boolean;
@@ -44,6 +47,12 @@ export interface IdOwner {
 const CLASS_LG2: Readonly<Record<number, readonly [number, number]>> = {
   [FORMAT_VTD_SECOND]: [12, 21],
   [FORMAT_AMD_V1]: [12, 21],
+};
+
+/** log2 of the entries of a table. */
+const TABLE_LG2: Readonly<Record<number, number>> = {
+  [FORMAT_VTD_SECOND]: 9,
+  [FORMAT_AMD_V1]: 9,
 };
 
 /** 2^45: page numbers of one id. */
@@ -86,7 +95,8 @@ function readDomain(engine: EngineView, index: number, record: number): LiveDoma
   };
   const signature = [index, format, table.levels, inputLg2, rule, table.outputLg2, table.root, flags].join();
   return {
-    index, pageLg2, table, signature, ids: [id, id + 1],
+    index, pageLg2, entries: 2 ** TABLE_LG2[format]!,
+    startTables: 2 ** Math.max(0, inputLg2 - pageLg2[0] - TABLE_LG2[format]! * table.levels), table, signature, ids: [id, id + 1],
     guest: (flags & DOMAIN_GUEST) !== 0, tracksDirty: (flags & DOMAIN_SET_DIRTY) !== 0,
   };
 }

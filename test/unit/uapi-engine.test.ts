@@ -84,6 +84,31 @@ describe("what has run out", () => {
     expect(dma.translate(iova, "r")).toBe(0x100000000n);
   });
 
+  it("is not reached by a map of many scattered pieces that share their tables, and refuses all of them when it is", async () => {
+    const pages = 256n;
+    const { host, fd, dev, ioasid, dma } = await start();
+    dev.attachIoasid({ ioasid });
+    // Neighbours in hva that are backed from the end of RAM to its beginning: as many pieces as pages.
+    host.process.munmap(HVA, 0x100000n);
+    const backing = Array.from({ length: Number(pages) }, (_, i) => host.process.mmap({ hva: HVA + BigInt(i) * K4, size: K4 }).hpa);
+    for (let i = 0n; i < pages; i++) host.process.munmap(HVA + i * K4, K4);
+    for (let i = pages - 1n; i >= 0n; i--) host.process.mmap({ hva: HVA + i * K4, size: K4 });
+    const [free, iova] = [host.engine.frames - host.engine.framesUsed, 0x40000000n - (pages / 2n) * K4];
+    expect(free).toBeLessThan(2 * Number(pages));
+    fd.dmaMap({ ioasid, iova, vaddr: HVA, size: pages * K4 });
+    // One page of either half of the range, in the order of backing.
+    expect(dma.translate(iova, "r")).toBe(backing.at(-1));
+    expect(dma.translate(iova + (pages - 1n) * K4, "r")).toBe(backing[0]);
+    // Two leaf tables, two above them, one above these.
+    expect(host.engine.frames - host.engine.framesUsed).toBe(free - 5);
+    fd.dmaUnmap({ ioasid, iova, size: pages * K4 });
+    for (let at = 4n; host.engine.frames - host.engine.framesUsed > 4; at++) fd.dmaMap({ ioasid, iova: at << 39n, vaddr: HVA, size: K4 });
+    const before = host.engine.framesUsed;
+    refusal(() => fd.dmaMap({ ioasid, iova, vaddr: HVA, size: pages * K4 }), "ENOMEM", "size");
+    expect(host.engine.framesUsed).toBe(before);
+    expect(() => dma.translate(iova, "r")).toThrow("not-present");
+  });
+
   it("is ENOSPC for domains and for slots", async () => {
     const devices = [{ name: "dev1", rid: 1 }, { name: "dev2", rid: 2 }];
     const { host, fd, dev, ioasid } = await start({ domains: 1, slots: 2, devices });
