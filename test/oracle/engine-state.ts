@@ -1,15 +1,18 @@
 // What the engine's memory says of its domains, routes, ports and invalidations, read as plain words for the oracles.
-// May import the layout constants, reference.ts and memory-words.ts; ranges are first..last, inclusive.
+// May import the layout constants, the reference and memory-words.ts; ranges are first..last, inclusive.
 import {
-  DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HIGH, DOMAIN_ID, DOMAIN_LEVELS, DOMAIN_OUTPUT_LG2,
-  DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_STATE, DOMAIN_SET_DIRTY, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PORT_CAPACITY,
-  ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTE_MASK, ENGINE_ROUTES, FORMAT_AMD_V1,
-  FORMAT_VTD_SECOND, ID_LIMIT, PORT_HASH_SHIFT, PORT_IOTLB, PORT_STATE, RING_CLEAR, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND,
-  RING_SPAN, RING_TAG, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_FIRST, ROUTE_KIND, ROUTE_NEXT, ROUTE_SECOND, ROUTE_TRANSLATE,
-  TAG_ID_SHIFT,
+  DOMAIN_ACCESS_FAULT, DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_ID,
+  DOMAIN_INPUT_LG2, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_NESTED, DOMAIN_OUTPUT_LG2, DOMAIN_RESERVED_LEAF,
+  DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, DOMAIN_SMALL_LG2, DOMAIN_STAGE2,
+  DOMAIN_STATE, DOMAIN_UPPER, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS,
+  ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ID_LIMIT, OPTIONS, PORT_HASH_SHIFT, PORT_IOTLB, PORT_STATE,
+  RING_CLEAR, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_FIRST, ROUTE_KIND,
+  ROUTE_NEXT, ROUTE_SECOND, ROUTE_TRANSLATE, TAG_ID_SHIFT,
 } from "../../src/engine/layout.js";
+import { slotMemory } from "./guest-memory.js";
 import { readU32, readU64, wordsOf } from "./memory-words.js";
-import type { ReferenceTable } from "./reference.js";
+import { architectureOf } from "./reference/formats.js";
+import { field, type ReferenceDomain, type Rule } from "./reference/types.js";
 
 /** All that an oracle needs of an engine: the memory, and the address of the engine header in it. */
 export interface EngineView {
@@ -30,10 +33,10 @@ export interface LiveDomain {
   /** Entries of a table; start tables side by side. */
   readonly entries: number;
   readonly startTables: number;
-  /** The guest owns the table: it may change it at any time, so that no walk of ours is an oracle for it. */
+  /** The guest owns the table: it may change it at any time, so that a walk of ours is an oracle only while it does not. */
   readonly guest: boolean;
   readonly tracksDirty: boolean;
-  readonly table: ReferenceTable;
+  readonly table: ReferenceDomain;
   /** Changes whenever a walk that was right for this domain may be so no longer although the table's words are equal. */
   readonly signature: string;
 }
@@ -42,18 +45,6 @@ export interface IdOwner {
   readonly domain: LiveDomain;
   readonly pageLg2: number;
 }
-
-/** log2 of the pages of the two IOTLB classes: the granule, and the block that one leaf table covers. */
-const CLASS_LG2: Readonly<Record<number, readonly [number, number]>> = {
-  [FORMAT_VTD_SECOND]: [12, 21],
-  [FORMAT_AMD_V1]: [12, 21],
-};
-
-/** log2 of the entries of a table. */
-const TABLE_LG2: Readonly<Record<number, number>> = {
-  [FORMAT_VTD_SECOND]: 9,
-  [FORMAT_AMD_V1]: 9,
-};
 
 /** 2^45: page numbers of one id. */
 export const TAG_PAGES = 2 ** Number(TAG_ID_SHIFT);
@@ -73,31 +64,52 @@ export function liveDomains(engine: EngineView): LiveDomain[] {
   return live;
 }
 
+/** HIGH is ones from the width up, but for an ignored top byte; BIAS says what the bits there must be. */
+function ruleOf(high: bigint, bias: bigint, width: number): Rule {
+  const tbi = width < 64 && high >> 63n === 0n ? "-tbi" : "";
+  if (bias === 0n) return `zero${tbi}`;
+  return bias >> BigInt(width) === 0n ? `sign${tbi}` : `ones${tbi}`;
+}
+
+/** The table of a domain, with those of the other domains that it needs. */
+function readTable(engine: EngineView, record: number): ReferenceDomain {
+  const { memory } = engine;
+  const word = (offset: number): number => readU32(memory, record + offset);
+  const other = (offset: number): ReferenceDomain => readTable(engine, header(engine, ENGINE_DOMAINS) + word(offset) * DOMAIN_BYTES);
+  const flags = word(DOMAIN_FLAGS);
+  const width = word(DOMAIN_INPUT_LG2);
+  const outputWidth = word(DOMAIN_OUTPUT_LG2);
+  // The engine adds the address bits beyond the output width to those that its domain reserves.
+  const further = (offset: number): bigint => {
+    const bits = readU64(memory, record + offset);
+    return bits & ~field(bits, outputWidth, 51);
+  };
+  return {
+    format: word(DOMAIN_FORMAT), levels: word(DOMAIN_LEVELS), width, outputWidth,
+    rule: ruleOf(readU64(memory, record + DOMAIN_HIGH), readU64(memory, record + DOMAIN_BIAS), width),
+    root: readU64(memory, record + DOMAIN_ROOT),
+    read: flags & DOMAIN_GUEST ? slotMemory(engine) : (address) => readU64(memory, Number(address)),
+    reservedTable: further(DOMAIN_RESERVED_TABLE), reservedLeaf: further(DOMAIN_RESERVED_LEAF),
+    accessed: flags & DOMAIN_SET_ACCESSED ? "set" : flags & DOMAIN_ACCESS_FAULT ? "fault" : "ignore",
+    dirty: flags & DOMAIN_SET_DIRTY ? "set" : "ignore", options: flags & OPTIONS,
+    ...(flags & DOMAIN_NESTED ? { stage2: other(DOMAIN_STAGE2) } : {}),
+    ...(flags & DOMAIN_HALVES ? { upper: other(DOMAIN_UPPER) } : {}),
+  };
+}
+
 function readDomain(engine: EngineView, index: number, record: number): LiveDomain {
   const { memory } = engine;
-  const format = readU32(memory, record + DOMAIN_FORMAT);
-  const pageLg2 = CLASS_LG2[format];
-  if (!pageLg2) throw new OracleError(`domain ${index}: format ${format} has no reference`);
   const flags = readU32(memory, record + DOMAIN_FLAGS);
   const id = readU32(memory, record + DOMAIN_ID);
-  // HIGH is ones from the width up, but for an ignored top byte; BIAS is the sign bit where addresses are sign-extended.
-  const high = readU64(memory, record + DOMAIN_HIGH);
-  const inputLg2 = high === 0n ? 64 : (high & -high).toString(2).length - 1;
-  const rule = readU64(memory, record + DOMAIN_BIAS) !== 0n ? (high >> 63n ? "sign" : "sign-tbi") : "zero";
-  const table: ReferenceTable = {
-    format,
-    levels: readU32(memory, record + DOMAIN_LEVELS),
-    inputLg2,
-    rule,
-    outputLg2: readU32(memory, record + DOMAIN_OUTPUT_LG2),
-    root: readU64(memory, record + DOMAIN_ROOT),
-    read: (address) => readU64(memory, Number(address)),
-  };
-  const signature = [index, format, table.levels, inputLg2, rule, table.outputLg2, table.root, flags].join();
+  const table = readTable(engine, record);
+  const { indexBits, pageLg2 } = architectureOf(table.format);
+  const { format, levels, width, rule, outputWidth, root, reservedTable, reservedLeaf } = table;
   return {
-    index, pageLg2, entries: 2 ** TABLE_LG2[format]!,
-    startTables: 2 ** Math.max(0, inputLg2 - pageLg2[0] - TABLE_LG2[format]! * table.levels), table, signature, ids: [id, id + 1],
+    index, table, ids: [id, id + 1], entries: 2 ** indexBits,
+    startTables: 2 ** Math.max(0, width - pageLg2 - indexBits * levels),
+    pageLg2: [readU32(memory, record + DOMAIN_SMALL_LG2), readU32(memory, record + DOMAIN_LARGE_LG2)],
     guest: (flags & DOMAIN_GUEST) !== 0, tracksDirty: (flags & DOMAIN_SET_DIRTY) !== 0,
+    signature: [index, format, levels, width, rule, outputWidth, root, flags, reservedTable, reservedLeaf].join(),
   };
 }
 

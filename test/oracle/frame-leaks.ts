@@ -7,7 +7,7 @@ import {
 } from "../../src/engine/layout.js";
 import { header, hex, liveDomains, OracleError, type EngineView, type LiveDomain } from "./engine-state.js";
 import { readU16, readU32, wordsOf } from "./memory-words.js";
-import { decodeReference } from "./reference.js";
+import { decodeReference } from "./reference/formats.js";
 
 const PTE_BYTES = 8;
 
@@ -79,7 +79,7 @@ function claimTable(engine: EngineView, claims: Claims, domain: LiveDomain, addr
     if (low === 0 && high === 0) continue;
     const pte = (BigInt(high) << 32n) | BigInt(low);
     const entry = decodeReference(domain.table, pte, level);
-    if (entry.kind === "empty" || entry.kind === "reserved") {
+    if (entry.kind !== "table" && entry.kind !== "leaf") {
       throw new OracleError(`domain ${domain.index}, level ${level}, entry ${index}: ${hex(pte)} reads as ${entry.kind}`);
     }
     present++;

@@ -1,9 +1,13 @@
 // One translation that an IOTLB was seen to hold, and whether the tables still say the same.
-// May import the layout constants, engine-state.ts, memory-words.ts and reference.ts.
-import { DATA_VALID, PERM_MASK, PERM_PRIVILEGED_SHIFT, PERM_R, PERM_W, PERM_X } from "../../src/engine/layout.js";
+// May import the layout constants, engine-state.ts, memory-words.ts and the reference.
+import { DATA_VALID, PERM_MASK } from "../../src/engine/layout.js";
 import { hex, OracleError, type EngineView, type IdOwner } from "./engine-state.js";
 import { wordsOf } from "./memory-words.js";
-import { addressOfTag, itemLg2, leafIsDirty, walkSteps } from "./reference.js";
+import { addressOfTag } from "./reference/address.js";
+import { architectureOf } from "./reference/formats.js";
+import { leafIsDirty } from "./reference/marks.js";
+import { itemLg2, WRITE } from "./reference/types.js";
+import { walkReference } from "./reference/walk.js";
 
 const ADDRESS_MASK = 0x00ff_ffff_ffff_f000n;
 const LEAF_LG2_SHIFT = 56n;
@@ -30,21 +34,20 @@ export function makeKept(id: number, page: number, data: bigint): Kept {
 function contradiction(owner: IdOwner, kept: Kept): string | null {
   const { table, tracksDirty } = owner.domain;
   const iova = addressOfTag(table, BigInt(kept.page) << BigInt(owner.pageLg2));
-  const { steps, result } = walkSteps(table, iova);
+  const { steps, found, reason, level } = walkReference(table, iova);
   kept.path = null;
-  if (result.outcome !== "translated") return `the table says ${result.outcome} at level ${result.level}`;
+  if (!found) return `the table says ${reason} at level ${level}`;
   const lg2 = Number(kept.data >> LEAF_LG2_SHIFT);
-  const both = Number(kept.data & PERM_MASK);
-  const perm = (both | (both >> PERM_PRIVILEGED_SHIFT)) & (PERM_R | PERM_W | PERM_X);
+  const perm = Number(kept.data & PERM_MASK);
   if ((kept.data & ~(ADDRESS_MASK | DATA_VALID | PERM_MASK | LEAF_LG2_MASK)) !== 0n) return "undefined bits are set";
-  if ((kept.data & ADDRESS_MASK) !== result.hpa) return `the table says ${hex(result.hpa)}`;
-  if (lg2 !== result.leafLg2) return `the leaf has 2^${result.leafLg2} bytes`;
+  if ((kept.data & ADDRESS_MASK) !== found.hpa) return `the table says ${hex(found.hpa)}`;
+  if (lg2 !== found.leafLg2) return `the leaf has 2^${found.leafLg2} bytes`;
   if (lg2 < owner.pageLg2) return `the leaf is smaller than a page of its class, 2^${owner.pageLg2}`;
-  if ((perm & ~result.perm) !== 0) return `the table permits ${result.perm}`;
-  const needsDirty = tracksDirty && (perm & PERM_W) !== 0;
+  if ((perm & ~found.perm) !== 0) return `the table permits ${found.perm}`;
+  const needsDirty = tracksDirty && (perm & WRITE) !== 0;
   if (needsDirty && !leafIsDirty(table, iova)) return "it permits writing and the leaf is not dirty";
   // The dirty bit of a leaf that is written several times may be in a copy that the walk does not read.
-  if (needsDirty && lg2 !== itemLg2(steps.at(-1)!.level)) return null;
+  if (needsDirty && lg2 !== itemLg2(architectureOf(table.format), steps.at(-1)!.level)) return null;
   kept.path = steps.flatMap((step) => [Number(step.address), Number(step.pte & 0xffff_ffffn), Number(step.pte >> 32n)]);
   return null;
 }

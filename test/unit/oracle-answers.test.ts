@@ -44,8 +44,8 @@ describe("expectAnswer", () => {
     expect(judge(0x6000n, PERM_R, refused(REASON_NOT_PRESENT, 0))).not.toThrow();
     expect(judge(0x6000n, PERM_R, refused(REASON_NOT_PRESENT, 1))).toThrow(/at level 1, must be at 0/);
     expect(judge(0x4000_0000n, PERM_R, refused(REASON_NOT_PRESENT, 2))).not.toThrow();
-    expect(judge(1n << 39n, PERM_R, refused(REASON_ADDRESS_WIDTH))).not.toThrow();
-    expect(judge(1n << 39n, PERM_R, refused(REASON_NOT_PRESENT))).toThrow(/is refused for reason/);
+    expect(judge(1n << 39n, PERM_R, refused(REASON_ADDRESS_WIDTH, 2))).not.toThrow();
+    expect(judge(1n << 39n, PERM_R, refused(REASON_NOT_PRESENT, 2))).toThrow(/is refused for reason/);
   });
 
   it("knows requests that no table decides", () => {
