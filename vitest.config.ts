@@ -9,6 +9,8 @@ export default defineConfig({
     projects: [
       { test: { name: "unit", include: ["test/unit/**/*.test.ts"], setupFiles } },
       { test: { name: "whole", include: ["test/whole/**/*.test.ts"], testTimeout: 120_000, setupFiles } },
+      // npm run test:long
+      ...(process.env["IOASID_TEST"] === "long" ? [{ test: { name: "long", include: ["test/long/**/*.test.ts"], testTimeout: 600_000, setupFiles } }] : []),
     ],
   },
 });

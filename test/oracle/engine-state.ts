@@ -106,7 +106,7 @@ function readDomain(engine: EngineView, index: number, record: number): LiveDoma
   const { format, levels, width, rule, outputWidth, root, reservedTable, reservedLeaf } = table;
   return {
     index, table, ids: [id, id + 1], entries: 2 ** indexBits,
-    startTables: 2 ** Math.max(0, width - pageLg2 - indexBits * levels),
+    startTables: 2 ** Math.max(0, width! - pageLg2 - indexBits * levels),
     pageLg2: [readU32(memory, record + DOMAIN_SMALL_LG2), readU32(memory, record + DOMAIN_LARGE_LG2)],
     guest: (flags & DOMAIN_GUEST) !== 0, tracksDirty: (flags & DOMAIN_SET_DIRTY) !== 0,
     signature: [index, format, levels, width, rule, outputWidth, root, flags, reservedTable, reservedLeaf].join(),
