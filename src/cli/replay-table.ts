@@ -6,11 +6,11 @@ const count = (n: number): string => Math.round(n).toLocaleString("en-US");
 const rate = (n: number): string => (n >= 1e6 ? `${(n / 1e6).toFixed(1)} M` : `${(n / 1e3).toFixed(0)} k`);
 
 export function resultTable(results: readonly FileResult[]): string {
-  const head = ["trace", "IOMMU", "events", "maps", "unmaps", "DMA", "translations", "IOTLB hits", "faults", "stale refused",
+  const head = ["trace", "IOMMU", "tables", "events", "maps", "unmaps", "DMA", "translations", "IOTLB hits", "faults", "stale refused",
     "mismatches", "transl./s", "events/s"];
-  const table = new Table({ head, colAligns: ["left", "left", ...head.slice(2).map(() => "right" as const)], style: { head: [], border: [] } });
+  const table = new Table({ head, colAligns: ["left", "left", "left", ...head.slice(3).map(() => "right" as const)], style: { head: [], border: [] } });
   for (const r of results) {
-    table.push([r.file.replace(/\.trace(\.gz)?$/, ""), r.iommu, count(r.events), count(r.maps), count(r.unmaps), count(r.requests),
+    table.push([r.file.replace(/\.trace(\.gz)?$/, ""), r.iommu, `${r.format}, ${r.addressWidth} bits`, count(r.events), count(r.maps), count(r.unmaps), count(r.requests),
       count(r.translations), `${(r.iotlbHitRate * 100).toFixed(2)}%`, count(r.faults), count(r.staleRefused), count(r.mismatches),
       rate(r.translationsPerSecond), rate(r.eventsPerSecond)]);
   }

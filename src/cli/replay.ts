@@ -1,27 +1,31 @@
 // `ioasid replay`: every DMA of recorded traces through the whole stack, every answer compared with the recorded one.
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, InvalidArgumentError } from "commander";
+import { modelOf, type IommuModel } from "../iommu/model.js";
+import { recordedOn } from "../trace/recorded-on.js";
 import { planSegments } from "../trace/segments.js";
 import { readTrace } from "../trace/read-node.js";
 import { replay, type ReplayResult } from "../trace/replay.js";
-import type { Trace } from "../trace/trace.js";
 import { EXIT_FAILURE, EXIT_MISMATCH } from "./exit-codes.js";
+import { addIommuOptions, chosenIommu, type IommuChoice } from "./iommu-options.js";
 import { Progress } from "./progress.js";
 import { mismatchLines, resultTable } from "./replay-table.js";
 
 const BUNDLED = fileURLToPath(new URL("../../traces/vtd-legacy-strict-nvme.trace.gz", import.meta.url));
 
-interface Options {
+interface Options extends IommuChoice {
   json?: boolean;
   repeat: number;
-  iommu?: "vtd" | "amd";
 }
 
 /** One file's outcome: the sums over its runs, and what did not match in any of them. */
 export interface FileResult extends ReplayResult {
   file: string;
-  iommu: "vtd" | "amd";
+  /** The host IOMMU's preset, the format of its tables and their input bits. */
+  iommu: string;
+  format: string;
+  addressWidth: number;
   repeat: number;
   iotlbHitRate: number;
   translationsPerSecond: number;
@@ -34,12 +38,7 @@ function positive(text: string): number {
   return n;
 }
 
-/** AMD's tables are the only ones here that take addresses of 64 bits, and AMD guests use them. */
-function presetFor(trace: Trace): "vtd" | "amd" {
-  return trace.header.get("source")?.includes("amd-iommu") ? "amd" : "vtd";
-}
-
-function sum(file: string, iommu: "vtd" | "amd", runs: readonly ReplayResult[]): FileResult {
+function sum(file: string, { preset, formatName, inputWidth }: IommuModel, runs: readonly ReplayResult[]): FileResult {
   const [first] = runs;
   if (!first) throw new Error("no run was made");
   const total = { ...first, faultReasons: { ...first.faultReasons } };
@@ -49,7 +48,7 @@ function sum(file: string, iommu: "vtd" | "amd", runs: readonly ReplayResult[]):
     for (const [reason, n] of Object.entries(run.faultReasons)) total.faultReasons[reason] = (total.faultReasons[reason] ?? 0) + n;
   }
   return {
-    file, iommu, repeat: runs.length, ...total,
+    file, iommu: preset, format: formatName, addressWidth: inputWidth, repeat: runs.length, ...total,
     iotlbHitRate: total.translations ? 1 - total.iotlbMisses / total.translations : 0,
     translationsPerSecond: total.translateSeconds ? Math.round(total.translations / total.translateSeconds) : 0,
     eventsPerSecond: total.seconds ? Math.round(total.events / total.seconds) : 0,
@@ -60,15 +59,16 @@ async function replayFile(file: string, options: Options, progress: Progress): P
   const name = file === "-" ? "stdin" : basename(file);
   progress.begin(`reading ${name}`);
   const trace = planSegments(await readTrace(file === "-" ? process.stdin : file, (read, total) => progress.set(read, total)));
-  const iommu = options.iommu ?? presetFor(trace);
-  const runs: ReplayResult[] = [];
   // Other machines' traces use what VT-d and AMD-Vi reserve for interrupts: nothing is reserved here.
-  const host = { iommus: [{ preset: iommu, reserved: [] }] };
+  const iommu = { ...chosenIommu(options, recordedOn(trace)), reserved: [] };
+  const model = modelOf(iommu);
+  const runs: ReplayResult[] = [];
+  const host = { iommus: [iommu] };
   progress.begin(`replaying ${name}`);
   const onProgress = (events: number): void => progress.set(runs.length * trace.length + events, options.repeat * trace.length);
   for await (const run of replay(trace, options.repeat, { host, onProgress })) runs.push(run);
   progress.end();
-  return sum(name, iommu, runs);
+  return sum(name, model, runs);
 }
 
 async function run(files: readonly string[], options: Options): Promise<void> {
@@ -93,12 +93,11 @@ async function run(files: readonly string[], options: Options): Promise<void> {
 }
 
 export function replayCommand(): Command {
-  return new Command("replay")
+  return addIommuOptions(new Command("replay")
     .description("replay DMA traces through the whole stack and compare every answer with the recorded one")
     .argument("[files...]", "traces (.trace or .trace.gz), - for standard input; default: the bundled trace")
     .option("--json", "one JSON object per file on standard output, nothing else there")
-    .option("--repeat <n>", "replay each file n times on one host", positive, 1)
-    .addOption(new Option("--iommu <preset>", "host IOMMU; default: by the trace's header").choices(["vtd", "amd"]))
+    .option("--repeat <n>", "replay each file n times on one host", positive, 1))
     .addHelpText("after", `
 Exit codes: 0 all answers equal, 1 failure, 2 usage, 3 an answer differs (the first ones are named on standard error).
 Answers marked stale in a trace used a mapping that was already removed: they must be refused here, and are counted apart.

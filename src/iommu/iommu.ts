@@ -8,7 +8,7 @@ export class Iommu {
 
   /** An empty domain of the model's format. Throws EngineError NO_FRAMES or NO_DOMAINS. */
   createDomain(): Domain {
-    const { format, levels, addressWidth, outputWidth } = this.model;
-    return new Domain(this, this.engine.createDomain({ format, levels, width: addressWidth, outputWidth }));
+    const { format, levels, inputWidth, rule, outputWidth } = this.model;
+    return new Domain(this, this.engine.createDomain({ format, levels, width: inputWidth, rule, outputWidth }));
   }
 }

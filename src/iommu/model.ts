@@ -1,16 +1,22 @@
 // What a simulated host IOMMU can do: data, not behaviour. Imports the engine's layout only. Ranges are first..last, inclusive.
 import { EngineError } from "../engine/errors.js";
 import { amd } from "./presets/amd.js";
-import { vtd } from "./presets/vtd.js";
+import { smmuv3 } from "./presets/smmuv3.js";
+import { vtd, vtdScalable } from "./presets/vtd.js";
 
 export interface IommuModel {
-  kind: "vtd" | "amd";
+  kind: "vtd" | "smmuv3" | "amd";
   /** Name of the preset, with its options filled in. */
-  preset: string;
+  preset: PresetName;
+  /** Which stage kernel-managed tables are for the IOMMU. */
+  stage: 1 | 2;
   /** L.FORMAT_* of kernel-managed tables, and its name. */
   format: number;
   formatName: string;
   levels: number;
+  /** Bits that the tables decode, and what the bits above them must be. */
+  inputWidth: number;
+  rule: "zero" | "sign";
   /** Bits of an iova: a space is 0..2^addressWidth - 1. */
   addressWidth: number;
   /** Bits of a host-physical address. */
@@ -35,17 +41,29 @@ export interface ReservedRange {
 export interface IommuOptions {
   /** Default "iommu0". */
   name?: string;
-  /** "vtd" (default): VT-d with second-stage tables. "amd": AMD-Vi with host tables. */
-  preset?: "vtd" | "amd";
-  /** VT-d: 39, 48 (default) or 57. AMD-Vi: 64 (default), or 12 + 9 n. */
+  /**
+   * "vtd" (default): VT-d in legacy mode. "vtd-scalable": VT-d in scalable mode. "smmuv3": Arm SMMUv3. "amd": AMD-Vi with
+   * host tables.
+   */
+  preset?: PresetName;
+  /** Which stage kernel-managed tables are. vtd-scalable and smmuv3: 1 (default) or 2. vtd and amd: 2. */
+  stage?: 1 | 2;
+  /** Bytes of the smallest page. smmuv3: 4096 (default), 16384 or 65536. The others: 4096. */
+  granule?: 4096 | 16384 | 65536;
+  /**
+   * Bits that the tables decode. VT-d: 39, 48 (default) or 57; its first stage has 48 or 57, of which the lower half is used.
+   * SMMUv3: 25..48, default 48. AMD-Vi: 64 (default), or 12 + 9 n.
+   */
   addressWidth?: number;
-  /** Host-physical bits, 32..52, default 52. */
+  /** Host-physical bits: 32..52, default 52; SMMUv3: 32..48, default 48. */
   outputWidth?: number;
   /** iovas that can never be mapped, in place of the preset's own. */
   reserved?: readonly ReservedRange[];
 }
 
-const PRESETS = { vtd, amd } as const;
+export type PresetName = "vtd" | "vtd-scalable" | "smmuv3" | "amd";
+
+const PRESETS: Readonly<Record<PresetName, (options: IommuOptions) => IommuModel>> = { vtd, "vtd-scalable": vtdScalable, smmuv3, amd };
 
 /** The model that the options ask for. Throws EngineError BAD_OPTION naming the field. */
 export function modelOf(options: IommuOptions = {}): IommuModel {

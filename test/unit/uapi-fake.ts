@@ -89,7 +89,7 @@ export class FakeIommu {
 /** A 48-bit IOMMU with 4-KiB pages; `changes` replaces properties. */
 export function fakeModel(changes: Partial<IommuModel> = {}): IommuModel {
   const base = {
-    kind: "vtd", preset: "fake", format: 0, formatName: "fake", levels: 4, addressWidth: 48, outputWidth: 46,
+    kind: "vtd", preset: "vtd", stage: 2, format: 0, formatName: "fake", levels: 4, inputWidth: 48, rule: "zero", addressWidth: 48, outputWidth: 46,
     pageSizes: 0x40201000n, granule: 4096, reserved: [], writeOnly: true,
   } as const;
   return { ...base, ...changes };

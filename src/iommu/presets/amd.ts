@@ -3,6 +3,7 @@
 import { EngineError, integerIn } from "../../engine/errors.js";
 import { FORMAT_AMD_V1 } from "../../engine/layout.js";
 import type { IommuModel, IommuOptions } from "../model.js";
+import { refuseOption } from "./refuse-option.js";
 
 const INTERRUPTS = { first: 0xfee00000n, last: 0xfeefffffn, why: "interrupt requests" };
 /** HyperTransport's own range: requests there are not translated (2.1.2). */
@@ -11,6 +12,8 @@ const SPECIAL = { first: 0xfd00000000n, last: 0xffffffffffn, why: "HyperTranspor
 const PAGE_SIZES = ((1n << 52n) - (1n << 12n)) & ~(1n << 39n);
 
 export function amd(options: IommuOptions): IommuModel {
+  refuseOption(options, "granule", 4096);
+  refuseOption(options, "stage", 2);
   const addressWidth = integerIn("iommus.addressWidth", options.addressWidth ?? 64, 21, 64);
   if (addressWidth !== 64 && (addressWidth - 12) % 9 !== 0) {
     throw new EngineError("BAD_OPTION", `must be 64 or 12 + 9 n, not ${addressWidth}`, "iommus.addressWidth", addressWidth);
@@ -18,9 +21,12 @@ export function amd(options: IommuOptions): IommuModel {
   return {
     kind: "amd",
     preset: "amd",
+    stage: 2,
     format: FORMAT_AMD_V1,
     formatName: "amd-v1",
     levels: Math.ceil((addressWidth - 12) / 9),
+    inputWidth: addressWidth,
+    rule: "zero",
     addressWidth,
     outputWidth: integerIn("iommus.outputWidth", options.outputWidth ?? 52, 32, 52),
     pageSizes: PAGE_SIZES,

@@ -1,30 +1,65 @@
-// VT-d with second-stage tables (legacy mode). Intel VT-d Architecture Specification: 3.7 (tables), 3.14 (interrupt range),
-// 11.4.2 (SAGAW: 39, 48, 57 bits). Imports the model's types and the engine's layout.
+// VT-d in legacy mode, with second-stage tables, and in scalable mode, with tables of either stage. Intel VT-d Architecture
+// Specification: 3.6 and 3.7 (tables), 3.14 (interrupt range), 11.4.2 (SAGAW: 39, 48, 57 bits; 5-level first stage).
+// Imports the model's types and the engine's layout.
 import { EngineError, integerIn } from "../../engine/errors.js";
-import { FORMAT_VTD_SECOND } from "../../engine/layout.js";
+import { FORMAT_VTD_SECOND, FORMAT_X86_64 } from "../../engine/layout.js";
 import type { IommuModel, IommuOptions } from "../model.js";
+import { refuseOption } from "./refuse-option.js";
 
 const LEVELS = new Map([[39, 3], [48, 4], [57, 5]]);
 /** DMA writes to this range are interrupts; they never reach the tables (3.14). */
 const INTERRUPTS = { first: 0xfee00000n, last: 0xfeefffffn, why: "interrupt requests" };
 
-export function vtd(options: IommuOptions): IommuModel {
-  const addressWidth = options.addressWidth ?? 48;
-  const levels = LEVELS.get(addressWidth);
-  if (levels === undefined) {
-    throw new EngineError("BAD_OPTION", `must be 39, 48 or 57, not ${String(addressWidth)}`, "iommus.addressWidth", addressWidth);
+function common(options: IommuOptions, widths: readonly number[]): { width: number; levels: number } {
+  refuseOption(options, "granule", 4096);
+  const width = options.addressWidth ?? 48;
+  const levels = LEVELS.get(width);
+  if (levels === undefined || !widths.includes(width)) {
+    const list = `${widths.slice(0, -1).join(", ")} or ${String(widths.at(-1))}`;
+    throw new EngineError("BAD_OPTION", `must be ${list}, not ${String(width)}`, "iommus.addressWidth", width);
   }
+  return { width, levels };
+}
+
+function secondStage(preset: "vtd" | "vtd-scalable", options: IommuOptions): IommuModel {
+  const { width, levels } = common(options, [39, 48, 57]);
   return {
     kind: "vtd",
-    preset: "vtd",
+    preset,
+    stage: 2,
     format: FORMAT_VTD_SECOND,
     formatName: "vtd-second-stage",
     levels,
-    addressWidth,
+    inputWidth: width,
+    rule: "zero",
+    addressWidth: width,
     outputWidth: integerIn("iommus.outputWidth", options.outputWidth ?? 52, 32, 52),
     pageSizes: (1n << 12n) | (1n << 21n) | (1n << 30n),
     granule: 4096,
     reserved: options.reserved ?? [INTERRUPTS],
     writeOnly: true,
+  };
+}
+
+export function vtd(options: IommuOptions): IommuModel {
+  refuseOption(options, "stage", 2);
+  return secondStage("vtd", options);
+}
+
+export function vtdScalable(options: IommuOptions): IommuModel {
+  const stage = integerIn("iommus.stage", options.stage ?? 1, 1, 2);
+  if (stage === 2) return secondStage("vtd-scalable", options);
+  const { width, levels } = common(options, [48, 57]);
+  return {
+    ...secondStage("vtd-scalable", options),
+    stage: 1,
+    format: FORMAT_X86_64,
+    formatName: "x86-64",
+    levels,
+    inputWidth: width,
+    // First-stage input is canonical (3.6): a space is its lower half, as without a sign bit.
+    rule: "sign",
+    addressWidth: width - 1,
+    writeOnly: false,
   };
 }
