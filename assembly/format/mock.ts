@@ -34,7 +34,7 @@ export class Mock extends Format {
   @inline concatenated(): u32 { return 0; }
   @inline dirty(leaf: u64): bool { return (leaf & DIRTY) != 0; }
   @inline equalLg2(leaf: u64): u32 { return <u32>(leaf >> COUNT_SHIFT) & 15; }
-  @inline expressible(): u32 { return 0xff; }
+  @inline expressible(): u32 { return 0xfe; }
   @inline halves(): bool { return false; }
   @inline isTable(pte: u64, _level: u32, reserved: u64): bool {
     return (pte & (VALID | POINTER | reserved)) == (VALID | POINTER);
