@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 import * as L from "../../src/engine/layout.js";
 import { askOne, fixture, type Fixture } from "./engine-fixture.js";
-import { GEOMETRIES, type Geometry } from "./geometries.js";
+import { GEOMETRIES, type Geometry } from "./conformance-geometries.js";
 
 const { PERM_R: R, PERM_W: W, PERM_X: X } = L;
 /** An output address without a pattern that a wrong mask would keep. */
