@@ -94,15 +94,17 @@ export function locate(engine: usize, hpa: u64): usize {
 }
 
 /**
- * How the batch walker turns the place of a table entry into a memory offset. The fast slot travels in the caller's locals
- * (a store between two loads would make the compiler read the header again).
+ * How the batch walker turns the place of a table entry, `index` bytes into the table at `table`, into a memory offset. The
+ * fast slot travels in the caller's locals (a store between two loads would make the compiler read the header again).
  */
 @unmanaged
 export abstract class TableSpace {
   /** Are the tables our own, without bits to be checked? */
   abstract trusted(): bool;
-  /** Memory offset of the entry `index` bytes into the table at `table`, or NOWHERE. `fastDelta` is fast offset - first. */
-  abstract entry(engine: usize, table: u64, index: usize, fastFirst: u64, fastSpan: u64, fastDelta: usize): usize;
+  /** Is the entry where `entry` finds it? */
+  abstract holds(table: u64, index: usize, fastFirst: u64, fastSpan: u64): bool;
+  /** Its memory offset; `fastDelta` is the fast slot's offset less its first address. */
+  abstract entry(table: u64, index: usize, fastDelta: usize): usize;
 }
 
 /** Tables in the arena: trusted, their pointers are memory offsets. */
@@ -110,19 +112,18 @@ export abstract class TableSpace {
 @final
 export class KernelTables extends TableSpace {
   @inline trusted(): bool { return true; }
-  @inline entry(_engine: usize, table: u64, index: usize, _fastFirst: u64, _fastSpan: u64, _fastDelta: usize): usize {
-    return <usize>table + index;
-  }
+  @inline holds(_table: u64, _index: usize, _fastFirst: u64, _fastSpan: u64): bool { return true; }
+  @inline entry(table: u64, index: usize, _fastDelta: usize): usize { return <usize>table + index; }
 }
 
-/** Tables that a guest owns: every pointer is an hpa and goes through the slots. Entries are aligned, slots are page-wise. */
+/** Tables that a guest owns: every pointer is an hpa. Entries are aligned, slots are page-wise. */
 @unmanaged
 @final
 export class GuestTables extends TableSpace {
   @inline trusted(): bool { return false; }
   /** What does not wait for `table` is added first: the way from one entry to the next is then as short as in our own tables. */
-  @inline entry(engine: usize, table: u64, index: usize, fastFirst: u64, fastSpan: u64, fastDelta: usize): usize {
-    if (table + (<u64>index - fastFirst) <= fastSpan) return <usize>table + (index + fastDelta);
-    return locate(engine, table + index);
+  @inline holds(table: u64, index: usize, fastFirst: u64, fastSpan: u64): bool {
+    return table + (<u64>index - fastFirst) <= fastSpan;
   }
+  @inline entry(table: u64, index: usize, fastDelta: usize): usize { return <usize>table + (index + fastDelta); }
 }

@@ -6,7 +6,7 @@ import {
   PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_SCRATCH,
   PORT_WALK, REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT,
   ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_FIRST, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE,
-  ROUTE_SECOND, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE, WALK_STAGE,
+  ROUTE_SECOND, ROUTE_TRANSLATE, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE, WALK_STAGE,
   WALKER_EXACT,
 } from "./layout";
 import {
@@ -15,7 +15,7 @@ import {
 import { dispatch } from "./format/list";
 import { applyRing } from "./invalidate";
 import { Fill, Iotlb } from "./iotlb";
-import { Request, Route } from "./request";
+import { Request, Route, Walker } from "./request";
 import { routePasid, routeRid } from "./route";
 import { WalkMisses } from "./table/batch-walk";
 import { markUsed, WALK_AGAIN } from "./table/mark";
@@ -97,6 +97,13 @@ export function translateOne(port: usize, iova: u64, routeIndex: u32, need: u32)
   return answerMisses(engine, port, <u32>request, <u32>(port + PORT_RESULT), 1) == 0;
 }
 
+/** Which batch walker serves the request's domain; WALKER_EXACT if none does. */
+function walkerOf(port: usize, request: usize): u32 {
+  const route = Route.of(port, request);
+  if (load<u32>(route, ROUTE_KIND) != ROUTE_TRANSLATE) return WALKER_EXACT;
+  return Walker.of(Route.domain(load<u32>(<usize>load<u32>(port, PORT_ENGINE), ENGINE_DOMAINS), route));
+}
+
 /** Answers the lanes in the port's miss list; how many of them were refused. */
 function answerMisses(engine: usize, port: usize, requests: u32, results: u32, missed: u32): u32 {
   store<u32>(port, requests, PORT_LANE_REQUESTS);
@@ -105,8 +112,12 @@ function answerMisses(engine: usize, port: usize, requests: u32, results: u32, m
   const before = load<u64>(port, PORT_COUNT_FAULTS);
   const misses = <usize>load<u32>(port, PORT_MISSES);
   let left = missed;
-  for (let walkers = load<u32>(engine, ENGINE_WALKERS) & ~(1 << WALKER_EXACT); walkers && left; walkers &= walkers - 1) {
-    const walker = ctz(walkers);
+  let walkers = load<u32>(engine, ENGINE_WALKERS) & ~(1 << WALKER_EXACT);
+  const first = walkerOf(port, Request.at(requests, load<u32>(misses)));
+  while (walkers && left) {
+    // Lanes of a batch mostly belong together: the walker of the first is asked first, and often it is the only one.
+    const walker = walkers & (1 << first) ? first : <u32>ctz(walkers);
+    walkers &= ~(1 << walker);
     left = <u32>dispatch<WalkMisses>(walker >> 1, engine, port, left, 0, 0, walker);
   }
   for (let i: u32 = 0; i < left; i++) {

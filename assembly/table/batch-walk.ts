@@ -12,8 +12,27 @@ import {
 import { EntryOf, Format, LEAF, lowBits } from "../format/format";
 import { Operation } from "../format/list";
 import { Fill } from "../iotlb";
-import { GuestTables, KernelTables, NOWHERE, TableSpace } from "../memory";
+import { GuestTables, KernelTables, locate, NOWHERE, TableSpace } from "../memory";
 import { Domain, Request, Route, Walker } from "../request";
+
+/** Pass one of a lane whose tables are not all in the fast slot: its place is looked up at each level. */
+function findSlowly<F extends Format>(engine: usize, half: usize, iova: u64, lane: usize, sink: u32): void {
+  const f = changetype<F>(0);
+  const reserved = load<u64>(half, DOMAIN_RESERVED_TABLE);
+  let level = load<u32>(half, DOMAIN_LEVELS) - 1;
+  let tables = f.start();
+  let at = locate(engine, load<u64>(half, DOMAIN_ROOT) + EntryOf.start(half, iova));
+  while (level && at != NOWHERE) {
+    const pte = load<u64>(at);
+    if (!f.isTable(pte, level, reserved)) break;
+    level--;
+    tables = f.combine(tables, pte);
+    at = locate(engine, f.tableAddress(pte) + EntryOf.offset<F>(iova, level));
+  }
+  store<u32>(lane, at == NOWHERE ? sink : <u32>at, LANE_PTE);
+  store<u32>(lane, level, LANE_LEVEL);
+  store<u64>(lane, tables, LANE_TABLES);
+}
 
 @unmanaged
 abstract class Lane {
@@ -27,48 +46,66 @@ abstract class Lane {
     const reserved: u64 = s.trusted() ? 0 : load<u64>(half, DOMAIN_RESERVED_TABLE);
     let tables = f.start();
     let level: u32 = 0;
-    let at: usize = NOWHERE;
+    let at: usize = sink;
+    let outside = false;
     if (((iova + load<u64>(half, DOMAIN_BIAS)) & load<u64>(half, DOMAIN_HIGH)) == 0) {
-      at = s.entry(engine, load<u64>(half, DOMAIN_ROOT), EntryOf.start(half, iova), fastFirst, fastSpan, fastDelta);
+      const root = load<u64>(half, DOMAIN_ROOT);
+      const start = EntryOf.start(half, iova);
+      at = s.entry(root, start, fastDelta);
       do {
+        if (!s.holds(root, start, fastFirst, fastSpan)) { outside = true; break; }
         if (f.maxLevels() > 5 && levels > 5) {
-          if (!s.trusted() && at == NOWHERE) break;
           const pte = load<u64>(at);
           if (!f.isTable(pte, 5, reserved)) { level = 5; break; }
           tables = f.combine(tables, pte);
-          at = s.entry(engine, f.tableAddress(pte), EntryOf.offset<F>(iova, 4), fastFirst, fastSpan, fastDelta);
+          const table = f.tableAddress(pte);
+          const index = EntryOf.offset<F>(iova, 4);
+          if (!s.holds(table, index, fastFirst, fastSpan)) { outside = true; break; }
+          at = s.entry(table, index, fastDelta);
         }
         if (f.maxLevels() > 4 && levels > 4) {
-          if (!s.trusted() && at == NOWHERE) break;
           const pte = load<u64>(at);
           if (!f.isTable(pte, 4, reserved)) { level = 4; break; }
           tables = f.combine(tables, pte);
-          at = s.entry(engine, f.tableAddress(pte), EntryOf.offset<F>(iova, 3), fastFirst, fastSpan, fastDelta);
+          const table = f.tableAddress(pte);
+          const index = EntryOf.offset<F>(iova, 3);
+          if (!s.holds(table, index, fastFirst, fastSpan)) { outside = true; break; }
+          at = s.entry(table, index, fastDelta);
         }
         if (f.maxLevels() > 3 && (f.minLevels() > 3 || levels > 3)) {
-          if (!s.trusted() && at == NOWHERE) break;
           const pte = load<u64>(at);
           if (!f.isTable(pte, 3, reserved)) { level = 3; break; }
           tables = f.combine(tables, pte);
-          at = s.entry(engine, f.tableAddress(pte), EntryOf.offset<F>(iova, 2), fastFirst, fastSpan, fastDelta);
+          const table = f.tableAddress(pte);
+          const index = EntryOf.offset<F>(iova, 2);
+          if (!s.holds(table, index, fastFirst, fastSpan)) { outside = true; break; }
+          at = s.entry(table, index, fastDelta);
         }
         if (f.minLevels() > 2 || levels > 2) {
-          if (!s.trusted() && at == NOWHERE) break;
           const pte = load<u64>(at);
           if (!f.isTable(pte, 2, reserved)) { level = 2; break; }
           tables = f.combine(tables, pte);
-          at = s.entry(engine, f.tableAddress(pte), EntryOf.offset<F>(iova, 1), fastFirst, fastSpan, fastDelta);
+          const table = f.tableAddress(pte);
+          const index = EntryOf.offset<F>(iova, 1);
+          if (!s.holds(table, index, fastFirst, fastSpan)) { outside = true; break; }
+          at = s.entry(table, index, fastDelta);
         }
         if (f.minLevels() > 1 || levels > 1) {
-          if (!s.trusted() && at == NOWHERE) break;
           const pte = load<u64>(at);
           if (!f.isTable(pte, 1, reserved)) { level = 1; break; }
           tables = f.combine(tables, pte);
-          at = s.entry(engine, f.tableAddress(pte), EntryOf.offset<F>(iova, 0), fastFirst, fastSpan, fastDelta);
+          const table = f.tableAddress(pte);
+          const index = EntryOf.offset<F>(iova, 0);
+          if (!s.holds(table, index, fastFirst, fastSpan)) { outside = true; break; }
+          at = s.entry(table, index, fastDelta);
         }
       } while (false);
+      if (!s.trusted() && outside) {
+        findSlowly<F>(engine, half, iova, lane, sink);
+        return;
+      }
     }
-    store<u32>(lane, at == NOWHERE ? sink : <u32>at, LANE_PTE);
+    store<u32>(lane, <u32>at, LANE_PTE);
     store<u32>(lane, level, LANE_LEVEL);
     store<u64>(lane, tables, LANE_TABLES);
   }

@@ -103,6 +103,22 @@ describe("slots", () => {
     engine.attachRoute(route, lost);
     expect(askOne(port, route, 0n, R).fault).toBe("table-outside");
   });
+
+  it.each([0, 1, 2, 3, 4])("a guest's tables may lie in different ones: %i of them in the largest", async (near) => {
+    const { engine, port } = await fixture(VTD48, { memory: { ram: 1 << 20, arena: 8 << 20 } });
+    // The largest slot, and four small ones far apart with a page each.
+    engine.addSlot(0x1_0000_0000n, 0x1_0000_7fffn, "memory", engine.ram.offset);
+    for (let n = 0; n < 4; n++) engine.addSlot(BigInt(n + 2) << 40n, (BigInt(n + 2) << 40n) + 0xfffn, "memory", engine.ram.offset + 0x10000 + n * 0x1000);
+    const table = (n: number): { hpa: bigint; at: number } => (n < near
+      ? { hpa: 0x1_0000_0000n + BigInt(n) * 0x1000n, at: n * 0x1000 } : { hpa: BigInt(n + 2) << 40n, at: 0x10000 + n * 0x1000 });
+    const view = new DataView(engine.memory.buffer, engine.ram.offset);
+    for (let n = 0; n < 4; n++) view.setBigUint64(table(n).at, (n < 3 ? table(n + 1).hpa : 0x7000n) | 3n, true);
+    const domain = engine.createDomain({ ...VTD48, guestRoot: table(0).hpa });
+    const route = engine.route(0x30);
+    engine.attachRoute(route, domain);
+    expect(ask(port, route, [0x123n, 0x1123n], R)).toEqual([{ hpa: 0x7123n, runLg2: 12 }, { fault: "not-present" }]);
+    expect(port.counters.faults).toBe(1);
+  });
 });
 
 describe("ports", () => {
