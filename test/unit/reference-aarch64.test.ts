@@ -115,7 +115,7 @@ describe("Armv8 stage 1 permissions", () => {
 });
 
 describe("Armv8 stage 2 permissions and dirty state", () => {
-  it.each([[0x3n, 0x44], [0x43n, 0x55], [0x83n, 0x66], [0xc3n, 0x77], [0xc3n | (1n << 54n), 0x33]])("of %s are %s", (pte, perm) => {
+  it.each([[0x3n, 0x44], [0x43n, 0x55], [0x83n, 0x66], [0xc3n, 0x77], [0xc3n | (2n << 53n), 0x33], [0xc3n | (1n << 53n), 0x37], [0xc3n | (3n << 53n), 0x73]])("of %s are %s", (pte, perm) => {
     expect(entry(L.FORMAT_ARM_S2_4K, pte, 0)).toMatchObject({ kind: "leaf", perm });
   });
 

@@ -1,6 +1,6 @@
 // VMSAv8-64 descriptors of stage 1 and stage 2, addresses of 48 bits. Arm Architecture Reference Manual (DDI 0487), chapter D8:
 // D8.3 translation table descriptors, D8.4 memory access control, D8.5 hardware updates of access flag and dirty state.
-// The manual's level n is our 3 - n. Not modelled: 52-bit addresses, WXN, FEAT_XNX, FEAT_HAFT.
+// The manual's level n is our 3 - n. Not modelled: 52-bit addresses, WXN, FEAT_HAFT.
 import { OPTION_IGNORE_TABLE_PERMISSIONS } from "../../../src/engine/layout.js";
 import {
   ADDRESS_SIZE, ALL, EMPTY, EXECUTE, field, isSet, itemLg2, PRIVILEGED, READ, RESERVED, USER, WRITE, type Architecture, type Entry,
@@ -43,10 +43,15 @@ function combineStage1(perm: number): number {
   return (perm & WRITE & USER) !== 0 ? perm & ~(EXECUTE & PRIVILEGED) : perm;
 }
 
-/** D8.4: S2AP[0] (6) reads, S2AP[1] (7) writes, XN (54). DBM (51) counts as S2AP[1] = 1 where hardware manages it. */
+/**
+ * D8.4: S2AP[0] (6) reads, S2AP[1] (7) writes; DBM (51) counts as S2AP[1] = 1 where hardware manages it. FEAT_XNX, XN[1:0] (54:53):
+ * 0 all may execute, 1 unprivileged alone, 2 none, 3 privileged alone.
+ */
 function leafStage2(rules: ReferenceRules, pte: bigint): number {
   const write = isSet(pte, 7) || (manages(rules) && isSet(pte, 51));
-  return (isSet(pte, 6) ? READ : 0) | (write ? WRITE : 0) | (isSet(pte, 54) ? 0 : EXECUTE);
+  const unprivileged = isSet(pte, 54) ? 0 : EXECUTE & USER;
+  const privileged = isSet(pte, 54) === isSet(pte, 53) ? EXECUTE & PRIVILEGED : 0;
+  return (isSet(pte, 6) ? READ : 0) | (write ? WRITE : 0) | unprivileged | privileged;
 }
 
 function make(stage: 1 | 2, pageLg2: number, leafPermissions: Permissions, tablePermissions: Permissions): Architecture {

@@ -2,6 +2,8 @@
 //
 //   63      52 51            12 11   8  7  6  5  4  3  2    1    0
 //   reserved   address          run  -  D  A  X  W  R  table valid
+//
+// Address bits below a leaf's size are ignored. This drawing is the format's whole manual.
 import { ALL, EMPTY, EXECUTE, field, isSet, itemLg2, READ, RESERVED, WRITE, type Architecture, type Entry, type ReferenceRules } from "./types.js";
 
 const TOP_LEAF_LEVEL = 3;
@@ -18,7 +20,7 @@ function decode(rules: ReferenceRules, pte: bigint, level: number): Entry {
     return level === 0 || run !== 0 ? RESERVED : { kind: "table", address: field(pte, 12, 51), level: level - 1, perm: ALL };
   }
   const lg2 = itemLg2(MOCK, level) + run;
-  if (level > TOP_LEAF_LEVEL || run > MAX_RUN_LG2 || field(pte, 12, lg2 - 1) !== 0n) return RESERVED;
+  if (level > TOP_LEAF_LEVEL || run > MAX_RUN_LG2) return RESERVED;
   const perm = (isSet(pte, 2) ? READ : 0) | (isSet(pte, 3) ? WRITE : 0) | (isSet(pte, 4) ? EXECUTE : 0);
   return { kind: "leaf", address: field(pte, lg2, 51), lg2, perm, accessed: isSet(pte, 5), dirty: isSet(pte, 6) };
 }
@@ -29,7 +31,7 @@ export const MOCK: Architecture = {
   indexBits: 4,
   inputBits: (levels) => 12 + 4 * levels,
   decode,
-  accessedIn: "leaf",
+  accessedIn: "path",
   setAccessed: (pte) => pte | (1n << 5n),
   setDirty: (pte) => pte | (1n << 6n),
 };

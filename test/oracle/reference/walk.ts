@@ -23,6 +23,7 @@ export interface ReferenceWalk {
   readonly reason: Reason;
   /** Where the walk ended. */
   readonly stage: 1 | 2;
+  /** "none" if the access is allowed. */
   readonly class: AccessClass;
   readonly level: number;
   /** What stage 2 was asked for, when the reason is of stage 2 below a stage 1; else 0. */
@@ -101,6 +102,8 @@ function endAtLeaf(domain: ReferenceDomain, leaf: Leaf, level: number, perm: num
   return { reason: denial(need, perm), level, leaf, perm };
 }
 
+const classOf = (reason: Reason): AccessClass => (reason === "none" ? "none" : "input");
+
 function walkFrom(domain: ReferenceDomain, iova: bigint, need: number, steps: ReferenceStep[], forTable: boolean): ReferenceWalk {
   const table = halfOf(domain, iova);
   const { stage } = architectureOf(table.format);
@@ -112,7 +115,7 @@ function walkFrom(domain: ReferenceDomain, iova: bigint, need: number, steps: Re
   if (!leaf) return { ...refusal, reason, level, class: reason === "table-outside" ? "table" : "input" };
   const oa = leaf.address + BigInt.asUintN(leaf.lg2, iova);
   const found = { hpa: oa, leafLg2: leaf.lg2, perm, oa, ownLg2: leaf.lg2 };
-  if (!table.stage2) return { ...refusal, reason, level, found };
+  if (!table.stage2) return { ...refusal, reason, level, found, class: classOf(reason) };
   // Stage 1 decides before stage 2 is asked for its output.
   if (reason !== "none") return { ...refusal, reason, level };
   const end = walkFrom(table.stage2, oa, need, steps, false);
@@ -120,7 +123,7 @@ function walkFrom(domain: ReferenceDomain, iova: bigint, need: number, steps: Re
   const both = {
     hpa: end.found.hpa, leafLg2: Math.min(leaf.lg2, end.found.leafLg2), perm: perm & end.found.perm, oa, ownLg2: leaf.lg2,
   };
-  return { ...end, found: both, ipa: end.reason === "none" ? 0n : oa };
+  return { ...end, found: both, ipa: end.reason === "none" ? 0n : oa, class: classOf(end.reason) };
 }
 
 /** `iova` is 0..2^64 - 1; `need` is PERM_* as a request says it, 0 for the address alone. */
