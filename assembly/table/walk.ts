@@ -9,7 +9,7 @@ import {
   WALK_PERM, WALK_PTE, WALK_REASON, WALK_STAGE, WALK_STEP, WALK_STEPS,
 } from "../layout";
 import {
-  CLASS_TABLE, classOf, deniedReason, REASON_ACCESS_FLAG, REASON_ADDRESS_WIDTH, REASON_NONE, REASON_NOT_PRESENT,
+  CLASS_INPUT, CLASS_TABLE, classOf, deniedReason, REASON_ACCESS_FLAG, REASON_ADDRESS_WIDTH, REASON_NONE, REASON_NOT_PRESENT,
   REASON_RESERVED, REASON_TABLE_OUTSIDE,
 } from "../fault";
 import { EMPTY, EntryOf, Format, INVALID, LEAF, lowBits, TABLE } from "../format/format";
@@ -122,7 +122,11 @@ function leaf<F extends Format>(
   if (flags & DOMAIN_SET_DIRTY && f.clean(pte)) store<u32>(out, 1, WALK_CLEAN);
   if (flags & DOMAIN_NESTED) {
     const clean = load<u32>(out, WALK_CLEAN);
-    if (walkStage2(engine, domain, output, need, out)) return load<u32>(out, WALK_REASON);
+    if (walkStage2(engine, domain, output, need, out)) {
+      // Also when it is a table of stage 2 that cannot be read: it was asked for on behalf of the access itself.
+      store<u32>(out, CLASS_INPUT, WALK_CLASS);
+      return load<u32>(out, WALK_REASON);
+    }
     // The clean flag of the tables' own stage-2 leaves is dropped with `clean`: only the output's counts.
     store<u32>(out, clean | load<u32>(out, WALK_CLEAN), WALK_CLEAN);
     store<u32>(out, perm & load<u32>(out, WALK_PERM), WALK_PERM);
