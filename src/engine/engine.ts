@@ -216,6 +216,13 @@ export class Engine {
     return this.exports.identityRoute(this.address, route);
   }
 
+  /** The domain that a route leads to; undefined for one that is blocked or not translated. */
+  routeDomain(route: number): number | undefined {
+    const at = (this.word(L.ENGINE_ROUTES) + route * L.ROUTE_BYTES) >>> 2;
+    const words = this.#words32();
+    return words[at + (L.ROUTE_KIND >>> 2)] === L.ROUTE_TRANSLATE ? words[at + (L.ROUTE_DOMAIN >>> 2)] : undefined;
+  }
+
   attachRoute(route: number, domain: number): number {
     return this.exports.attachRoute(this.address, route, domain);
   }

@@ -1,0 +1,58 @@
+// AMD-Vi with host tables: from device table and DeviceID to what the engine is given, and back from its refusals to events.
+// AMD I/O Virtualization Technology Specification, 2.2.2 (device table), 2.2.3 (host tables), 2.5 (events).
+// Imports the engine's layout, structures/ and faults/.
+import * as L from "../../engine/layout.js";
+import { AMD_NO_TRANSLATION, amdEvent, type AmdEvent } from "../faults/amd.js";
+import type { ArchitecturalFault, EngineRefusal, Request } from "../faults/fault.js";
+import { deviceEntry, type AmdCapabilities, type DeviceTable } from "../structures/amd-device-table.js";
+import type { StructureRead, TableMemory } from "../structures/structure.js";
+import type { IdentityStream, RefusedStream, TranslatedStream, Unit } from "./unit.js";
+
+type AmdFields = { domainId: number; suppress: boolean };
+export type AmdStream = AmdFields & (TranslatedStream | IdentityStream | (RefusedStream & { event: AmdEvent | undefined }));
+
+const ALL = L.PERM_R | L.PERM_W;
+const OUTPUT_WIDTH = 52;
+const INPUT_WIDTH = 64;
+
+export class AmdUnit implements Unit<AmdStream> {
+  readonly privileged = false;
+
+  constructor(readonly memory: TableMemory, readonly unit: AmdCapabilities, readonly table: DeviceTable) {}
+
+  /** Host tables serve requests without PASID; a PASID needs guest tables, which no unit here has. */
+  stream(rid: number, pasid: number | undefined): AmdStream {
+    const read: StructureRead[] = [];
+    const entry = deviceEntry(this.memory, this.table, rid, this.unit, read);
+    const none = { read, domainId: 0, suppress: false };
+    switch (entry.kind) {
+      case "fault": return { kind: "refuse", event: entry.event, ...none };
+      case "no-translation": return { kind: "refuse", event: undefined, ...none };
+      case "pass-through": return { kind: "identity", width: INPUT_WIDTH, permissions: ALL, ...none };
+      default:
+    }
+    const { suppress } = entry;
+    const permissions = (entry.readable ? L.PERM_R : 0) | (entry.writable ? L.PERM_W : 0);
+    if (pasid !== undefined) return { kind: "refuse", event: "IO_PAGE_FAULT", read, domainId: 0, suppress };
+    if (entry.kind === "untranslated") return { kind: "identity", read, width: INPUT_WIDTH, permissions, domainId: 0, suppress };
+    const { levels, root, domainId } = entry;
+    const width = Math.min(12 + 9 * levels, INPUT_WIDTH);
+    const domain = { format: L.FORMAT_AMD_V1, levels, width, outputWidth: OUTPUT_WIDTH, guestRoot: root };
+    return { kind: "translate", read, domain, permissions, domainId, suppress };
+  }
+
+  refusal(stream: AmdStream, request: Request): ArchitecturalFault {
+    if (stream.kind === "refuse" && stream.event === undefined) return AMD_NO_TRANSLATION;
+    const event = stream.kind === "refuse" ? stream.event! : "IO_PAGE_FAULT";
+    return amdEvent(event, request, stream.domainId, stream.suppress);
+  }
+
+  fault(stream: AmdStream, request: Request, refusal: EngineRefusal): ArchitecturalFault {
+    const event = refusal.reason === "table-outside" ? "PAGE_TAB_HARDWARE_ERROR" : "IO_PAGE_FAULT";
+    return amdEvent(event, request, stream.domainId, stream.suppress, refusal);
+  }
+
+  outputFault(): undefined {
+    return undefined;
+  }
+}
