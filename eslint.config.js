@@ -2,14 +2,17 @@
 import tseslint from "typescript-eslint";
 
 /** Layers of src/, from the bottom up. A file imports its own layer and those below it. */
-const LAYERS = ["engine", "iommu", "uapi", "dma", "trace", "cli"];
+const LAYERS = ["engine", "iommu", "uapi", "dma", "trace", "vectors", "cli"];
 /** Above dma: puts the layers together. trace and cli use it. */
 const ASSEMBLED = ["create-host", "index"];
 
+/** Two that stand side by side: neither imports the other. */
+const BESIDE = { vectors: ["trace"] };
+
 const layerRules = LAYERS.map((layer, level) => {
-  const above = LAYERS.slice(level + 1).map((name) => ({ group: [`**/${name}/**`], message: `${layer}/ is below ${name}/` }));
+  const above = [...LAYERS.slice(level + 1), ...(BESIDE[layer] ?? [])].map((name) => ({ group: [`**/${name}/**`], message: `${layer}/ is below ${name}/` }));
   const joined = level <= LAYERS.indexOf("dma") ? ASSEMBLED.map((name) => ({ group: [`**/${name}.js`], message: `${layer}/ is below ${name}` })) : [];
-  const modules = ["trace", "cli"].includes(layer) ? [] : [{ regex: "^[^.]", message: "the library imports no module" }];
+  const modules = ["trace", "vectors", "cli"].includes(layer) ? [] : [{ regex: "^[^.]", message: "the library imports no module" }];
   return { files: [`src/${layer}/**/*.ts`], rules: { "no-restricted-imports": ["error", { patterns: [...above, ...joined, ...modules] }] } };
 });
 
@@ -19,6 +22,6 @@ export default tseslint.config(
   { files: ["**/*.ts"], rules: { "@typescript-eslint/no-non-null-assertion": "off" } },
   ...layerRules,
   { files: ["src/create-host.ts", "src/index.ts"], rules: { "no-restricted-imports": ["error", { patterns: [
-    { group: ["**/trace/**", "**/cli/**"], message: "the library is below trace/ and cli/" }, { regex: "^[^.]", message: "the library imports no module" },
+    { group: ["**/trace/**", "**/vectors/**", "**/cli/**"], message: "the library is below trace/, vectors/ and cli/" }, { regex: "^[^.]", message: "the library imports no module" },
   ] }] } },
 );

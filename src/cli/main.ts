@@ -2,6 +2,7 @@
 // The command. One file a subcommand; exit codes: 0 all equal, 1 failure, 2 usage, 3 mismatch.
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { conformCommand } from "./conform.js";
 import { EXIT_FAILURE, EXIT_USAGE } from "./exit-codes.js";
 import { replayCommand } from "./replay.js";
 
@@ -19,7 +20,7 @@ const program = new Command("ioasid")
   .version(version, "--version", "print the version")
   .exitOverride()
   .addHelpText("after", "\nExit codes: 0 all answers equal, 1 failure, 2 usage, 3 an answer differs.");
-program.addCommand(replayCommand().exitOverride());
+for (const command of [replayCommand(), conformCommand()]) program.addCommand(command.exitOverride());
 
 try {
   if (process.argv.length <= 2) program.help({ error: true });
