@@ -5,6 +5,7 @@ import { Command, CommanderError } from "commander";
 import { conformCommand } from "./conform.js";
 import { EXIT_FAILURE, EXIT_USAGE } from "./exit-codes.js";
 import { replayCommand } from "./replay.js";
+import { walkCommand } from "./walk.js";
 
 const { version, description } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -20,7 +21,7 @@ const program = new Command("ioasid")
   .version(version, "--version", "print the version")
   .exitOverride()
   .addHelpText("after", "\nExit codes: 0 all answers equal, 1 failure, 2 usage, 3 an answer differs.");
-for (const command of [replayCommand(), conformCommand()]) program.addCommand(command.exitOverride());
+for (const command of [replayCommand(), conformCommand(), walkCommand()]) program.addCommand(command.exitOverride());
 
 try {
   if (process.argv.length <= 2) program.help({ error: true });

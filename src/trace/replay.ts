@@ -98,6 +98,15 @@ class Replay {
     };
   }
 
+  /** Applies the events before `row`, without their DMA. */
+  advanceTo(row: number, onProgress: (events: number) => void): void {
+    for (let i = 0; i < row; i++) {
+      const op = this.trace.ops[i] ?? 0;
+      if (op !== T.OP_DMA) this.#control(op, i);
+      if (i % PROGRESS_EVENTS === 0) onProgress(i);
+    }
+  }
+
   #control(op: number, i: number): void {
     const { trace } = this;
     // Every unmap has already invalidated: what the guest asks for on top of it changes nothing.
@@ -159,6 +168,22 @@ class Replay {
   }
 }
 
+/** The host on which a trace is replayed: its devices, and a process whose memory is the bus. */
+async function hostFor(trace: T.Trace, options: ReplayOptions): Promise<SimulatedHost> {
+  const devices = ridsOf(trace).map((rid) => ({ name: `rid-${rid.toString(16)}`, rid }));
+  const memory = { ram: 0, arena: 64 << 20 };
+  const host = await createHost({ memory, ...options.host, ...(devices.length ? { devices } : {}) });
+  host.process.mmap({ hva: 0n, size: BUS, backing: { device: 0n } });
+  return host;
+}
+
+/** A host in the state that a planned trace leaves before the event in `row`. Throws as `replay` does. */
+export async function replayTo(trace: T.Trace, row: number, options: ReplayOptions = {}): Promise<SimulatedHost> {
+  const host = await hostFor(trace, options);
+  new Replay(host, host.engine.openPort(), trace, 0).advanceTo(row, options.onProgress ?? (() => {}));
+  return host;
+}
+
 /**
  * Replays a planned trace (segments.ts) `repeat` times on one host: a result a run. Throws TraceError with the line for a
  * trace that contradicts itself or names PASIDs, EngineError for a host that cannot be made, IoctlError if a call is refused.
@@ -169,10 +194,7 @@ export async function* replay(trace: T.Trace, repeat: number, options: ReplayOpt
       throw new TraceError(trace.line[i] ?? 0, "DMA with a PASID is not supported");
     }
   }
-  const devices = ridsOf(trace).map((rid) => ({ name: `rid-${rid.toString(16)}`, rid }));
-  const memory = { ram: 0, arena: 64 << 20 };
-  const host = await createHost({ memory, ...options.host, ...(devices.length ? { devices } : {}) });
-  host.process.mmap({ hva: 0n, size: BUS, backing: { device: 0n } });
+  const host = await hostFor(trace, options);
   const port = host.engine.openPort();
   for (let n = 0; n < repeat; n++) {
     yield new Replay(host, port, trace, options.keepMismatches ?? 10).run(options.onProgress ?? (() => {}));

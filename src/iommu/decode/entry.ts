@@ -1,5 +1,5 @@
 // Page-table entries in words, for people: what kind an entry is, where it leads, and the names of its bits as the manuals
-// give them. The engine never asks this file; it follows assembly/format/*, and the conformance of both is tested.
+// give them. The engine never asks this file; it follows assembly/format/*.
 // Imports the engine's layout. Level 0 is the leaf table; bit numbers are those of the 64-bit entry.
 import * as L from "../../engine/layout.js";
 import { AMD_V1, ARM_STAGE1, ARM_STAGE2, ARM_STAGE2_TABLE, ARM_TABLE, MOCK, VTD_SECOND, X86_64, type BitField } from "./bit-fields.js";
