@@ -37,7 +37,8 @@ async function conformFile(file: string, options: Options, progress: Progress): 
 async function run(files: readonly string[], options: Options): Promise<void> {
   const results: FileConformance[] = [];
   const progress = new Progress(process.stderr);
-  let exit = 0;
+  let broken = false;
+  let unsupported = false;
   for (const file of files) {
     try {
       const result = await conformFile(file, options, progress);
@@ -45,14 +46,16 @@ async function run(files: readonly string[], options: Options): Promise<void> {
       if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`);
     } catch (error) {
       progress.end();
-      exit = Math.max(exit === EXIT_FAILURE ? 0 : exit, error instanceof UnsupportedUnit ? EXIT_USAGE : EXIT_FAILURE);
+      if (error instanceof UnsupportedUnit) unsupported = true;
+      else broken = true;
       process.stderr.write(`ioasid conform: ${file === "-" ? "stdin" : file}: ${error instanceof Error ? error.message : String(error)}\n`);
     }
   }
   if (!options.json && results.length) process.stdout.write(`${conformTable(results)}\n`);
   for (const line of differenceLines(results)) process.stderr.write(`${line}\n`);
-  if (exit === 0 && results.some((result) => result.different > 0)) exit = EXIT_MISMATCH;
-  process.exitCode = exit;
+  if (broken) process.exitCode = EXIT_FAILURE;
+  else if (unsupported) process.exitCode = EXIT_USAGE;
+  else if (results.some((result) => result.different > 0)) process.exitCode = EXIT_MISMATCH;
 }
 
 export function conformCommand(): Command {

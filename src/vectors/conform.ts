@@ -9,7 +9,7 @@ import { marksDifferences } from "./marks.js";
 import { ask, askBatch, askScalar, forget, type Asked } from "./port-answers.js";
 import { recordedDifferences, type FieldDifference } from "./recorded.js";
 import { shuffled } from "./shuffle.js";
-import { describeQuery, type VectorCase, type VectorFile } from "./vectors.js";
+import { describeQuery, VectorError, type VectorCase, type VectorFile } from "./vectors.js";
 
 /** By which way an answer was asked for; "memory": accessed and dirty bits that the answers left behind. */
 export type Way = "exact" | "scalar" | "batch" | "warm scalar" | "warm batch" | "memory";
@@ -53,7 +53,8 @@ async function makeEngine(file: VectorFile): Promise<Engine> {
   const most = Math.max(1, ...file.cases.map((each) => each.queries.length));
   const lanes = Math.min(LANES, Math.ceil(most / 16) * 16);
   const streams = file.cases.reduce((n, each) => n + new Set(each.queries.map((query) => `${query.rid}/${query.pasid}`)).size, 0);
-  const routes = Math.min(MOST_ROUTES, 2 ** Math.ceil(Math.log2(streams * 2 + 8)));
+  const routes = 2 ** Math.ceil(Math.log2(streams * 2 + 8));
+  if (routes > MOST_ROUTES) throw new VectorError("", `names ${streams} streams; at most ${MOST_ROUTES / 2 - 8} are taken`);
   // Each stream has at most a domain of its own and two under it.
   const domains = Math.min(65536, 3 * most + 3);
   const faults = 2 ** Math.ceil(Math.log2(lanes));

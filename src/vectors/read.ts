@@ -28,12 +28,15 @@ export function parseVectors(text: string): VectorFile {
 }
 
 function ramOf(unit: Fields): RamRange[] {
-  return unit.hexPairs("ram").map(([first, length], i) => {
+  const ranges = unit.hexPairs("ram").map(([first, length], i) => {
     if (length === 0n || (first | length) & PAGE || (first + length) >> 52n) {
       unit.refuse(`ram[${i}]`, "must be whole 4-KiB pages below 2^52");
     }
     return { first, length };
   });
+  const sorted = [...ranges].sort((a, b) => (a.first < b.first ? -1 : 1));
+  if (sorted.some(({ first, length }, i) => i + 1 < sorted.length && first + length > sorted[i + 1]!.first)) unit.refuse("ram", "has ranges that overlap");
+  return ranges;
 }
 
 function unitOf(unit: Fields): UnitSpec {

@@ -49,6 +49,7 @@ describe("a file", () => {
     ["cases", file({ cases: 3 }), "cases: must be a list, not 3"],
     ["unit", file({ unit: { ...unit(), haw: 60 } }), "unit: haw: must be an integer in 32..52, not 60"],
     ["RAM", file({ unit: { ...unit(), ram: [["0x1", "0x1000"]] } }), "unit: ram[0]: must be whole 4-KiB pages below 2^52"],
+    ["RAM twice", file({ unit: { ...unit(), ram: [["0x2000", "0x1000"], ["0x1000", "0x2000"]] } }), "unit: ram: has ranges that overlap"],
     ["top structure", withCase({ root: 5 }), "case 7: root: must be a hexadecimal string of at most 64 bits, not 5"],
     ["memory", withCase({ memory: [{ gpa: "0x100000004", q: [] }] }), "case 7, memory[0]: gpa: must be a multiple of 8"],
     ["a word", withCase({ memory: [{ gpa: "0x0", q: ["0x0", "12"] }] }), "case 7, memory[0]: q[1]: must be a hexadecimal string, not \"12\""],
