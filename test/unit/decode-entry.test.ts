@@ -78,6 +78,12 @@ describe("the address of an entry that cannot be read", () => {
     expect(fetchAddress(outside({ stage: 1, steps }), 0x40000000n, stage1, undefined)).toBe(0x77000008n);
   });
 
+  it("is in the table of the level that AMD's pointer names", () => {
+    const amd = { format: L.FORMAT_AMD_V1, levels: 4, width: 48, outputWidth: 52, guestRoot: 0x10000n };
+    const steps = [{ stage: 2 as const, level: 3, perm: 0, pte: 0x77000401n, address: 0x10000n }];
+    expect(fetchAddress(outside({ stage: 2, steps }), 0x12345678n, undefined, amd)).toBe(0x77000000n + (0x12345678n >> 21n) * 8n);
+  });
+
   it("is what stage 2 made of it, below a stage 1", () => {
     const steps = [
       { stage: 2 as const, level: 0, perm: 0x77, pte: 0x100443n, address: 0n }, { stage: 1 as const, level: 3, perm: 0, pte: 0x77001003n, address: 0x10000n },

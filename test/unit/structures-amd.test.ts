@@ -62,10 +62,21 @@ describe("a device table entry", () => {
     expect(unit.refusal(unit.stream(RID, undefined), READ)).toMatchObject({ name: "ILLEGAL_DEV_TABLE_ENTRY", code: 1, reported: true });
   });
 
+  it("the event's RZ tells a reserved bit from a value without meaning", () => {
+    const record = (word: bigint) => {
+      const unit = unitOf(word, 0n, 0n, 0n);
+      return unit.refusal(unit.stream(RID, undefined), READ).record;
+    };
+    expect(record(0x6000000012345807n)).toEqual([0x1080000000000020n, 0x1234567n]);
+    expect(record(0x6000000012345e03n)).toEqual([0x1000000000000020n, 0x1234567n]);
+  });
+
   it("outside the table is illegal, outside memory a hardware error", () => {
     const unit = unitOf(0x6000000012345803n, 0n, 0n, 0n);
     expect(unit.refusal(unit.stream(256, undefined), READ)).toMatchObject({ name: "ILLEGAL_DEV_TABLE_ENTRY" });
-    expect(unit.refusal(unit.stream(0x21, undefined), READ)).toMatchObject({ name: "DEV_TAB_HARDWARE_ERROR", code: 3 });
+    expect(unit.refusal(unit.stream(0x21, undefined), READ)).toMatchObject({
+      name: "DEV_TAB_HARDWARE_ERROR", code: 3, record: [0x3200000000000020n, 0x10420n],
+    });
   });
 });
 
@@ -89,6 +100,8 @@ describe("events", () => {
     const unit = unitOf(0x6000000012345803n, 0x40000002an, 0n, 0n);
     const found = unit.stream(RID, undefined);
     expect(unit.fault(found, READ, { ...refusal, reason: "not-present" }).reported).toBe(false);
-    expect(unit.fault(found, READ, { ...refusal, reason: "table-outside", class: "table" })).toMatchObject({ name: "PAGE_TAB_HARDWARE_ERROR", code: 4, reported: true });
+    expect(unit.fault(found, READ, { ...refusal, reason: "table-outside", class: "table" })).toMatchObject({
+      name: "PAGE_TAB_HARDWARE_ERROR", code: 4, reported: true, record: [0x4200002a00000020n, 0n],
+    });
   });
 });

@@ -1,10 +1,11 @@
 // Where the table entry would have been that a walk could not read: event records of external aborts tell it (SMMUv3 7.3,
-// F_WALK_EABT). Worked out from the entry before it. Arm formats only. Imports the engine's types and the decoder of entries.
+// F_WALK_EABT; AMD 2.5.6). Worked out from the entry before it. Every format but the mock. Imports the engine's types and the decoder of entries.
 import * as L from "../../engine/layout.js";
 import type { Walk } from "../../engine/walk-record.js";
 import type { Stage } from "../structures/structure.js";
 import { entryOutput } from "./entry.js";
 
+/** Others have 4 KiB. */
 const GRANULE_LG2: Readonly<Record<number, number>> = {
   [L.FORMAT_ARM_S1_4K]: 12, [L.FORMAT_ARM_S1_16K]: 14, [L.FORMAT_ARM_S1_64K]: 16,
   [L.FORMAT_ARM_S2_4K]: 12, [L.FORMAT_ARM_S2_16K]: 14, [L.FORMAT_ARM_S2_64K]: 16,
@@ -24,7 +25,9 @@ function nextEntry(walk: Walk, n: 1 | 2, stage: Stage, input: bigint): bigint {
   // A stage-2 walk begins anew after each entry of stage 1, and after its own leaf.
   const pointer = last?.stage === n ? entryOutput(stage.format, last.level, last.pte) : undefined;
   if (!last || !pointer || pointer.lg2 !== 0) return stage.guestRoot + offset(stage, input, stage.levels - 1);
-  return pointer.address + offset(stage, input, last.level - 1);
+  // Only AMD's pointers name the level that they lead to: NextLevel, which counts from 1.
+  const next = stage.format === L.FORMAT_AMD_V1 ? Number((last.pte >> 9n) & 7n) : last.level;
+  return pointer.address + offset(stage, input, next - 1);
 }
 
 /** `first` serves the iova's half; stages that are not there are undefined. Undefined: the walk did not end so. */

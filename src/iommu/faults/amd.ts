@@ -6,7 +6,7 @@
 import type { ArchitecturalFault, EngineRefusal, Request } from "./fault.js";
 
 const CODES = { ILLEGAL_DEV_TABLE_ENTRY: 1, IO_PAGE_FAULT: 2, DEV_TAB_HARDWARE_ERROR: 3, PAGE_TAB_HARDWARE_ERROR: 4 } as const;
-export type AmdEvent = keyof typeof CODES;
+type AmdEvent = keyof typeof CODES;
 
 /** Flags, by their bit in word 0. */
 const PR = 1n << 52n; // the entry was present: the fault is one of permission
@@ -16,24 +16,27 @@ const RZ = 1n << 55n; // reserved bit or illegal encoding
 /** Type of the hardware error: a table word that cannot be read is a master abort. */
 const MASTER_ABORT = 1n << 57n;
 
-/** Flags of an I/O page fault; `refusal` undefined: the device table entry itself denies the access. */
-function pageFaultFlags(refusal: EngineRefusal | undefined): bigint {
-  if (!refusal || refusal.reason === "read-denied" || refusal.reason === "write-denied") return PR | PE;
-  return refusal.reason === "reserved" ? PR | RZ : 0n;
+function event(name: AmdEvent, request: Request, domainId: number, flags: bigint, address: bigint): ArchitecturalFault {
+  const code = CODES[name];
+  const word = (BigInt(code) << 60n) | flags | (request.write ? RW : 0n) | (BigInt(domainId) << 32n) | BigInt(request.rid);
+  return { name, code, reported: true, record: [word, address] };
 }
 
-/**
- * An event of a request. `suppressed`: the device table entry asks for no page faults (SA); other events are always logged.
- * `address` is that of the structure for the hardware errors, else the request's.
- */
-export function amdEvent(
-  name: AmdEvent, request: Request, domainId: number, suppressed = false, refusal?: EngineRefusal, address = request.iova,
-): ArchitecturalFault {
-  const code = CODES[name];
-  const write = request.write ? RW : 0n;
-  const flags = name === "IO_PAGE_FAULT" ? pageFaultFlags(refusal) : name === "ILLEGAL_DEV_TABLE_ENTRY" ? RZ : MASTER_ABORT;
-  const word = (BigInt(code) << 60n) | flags | write | (BigInt(domainId) << 32n) | BigInt(request.rid);
-  return { name, code, reported: !(suppressed && name === "IO_PAGE_FAULT"), record: [word, address] };
+/** `refusal` undefined: the device table entry itself denies the access. SA in that entry suppresses these events, and no others. */
+export function pageFault(request: Request, domainId: number, suppressed: boolean, refusal?: EngineRefusal): ArchitecturalFault {
+  const denied = !refusal || refusal.reason === "read-denied" || refusal.reason === "write-denied";
+  const flags = denied ? PR | PE : refusal.reason === "reserved" ? PR | RZ : 0n;
+  return { ...event("IO_PAGE_FAULT", request, domainId, flags, request.iova), reported: !suppressed };
+}
+
+/** `reserved`: for a reserved bit, not for a value without meaning. */
+export function illegalDeviceEntry(request: Request, reserved: boolean): ArchitecturalFault {
+  return event("ILLEGAL_DEV_TABLE_ENTRY", request, 0, reserved ? RZ : 0n, request.iova);
+}
+
+/** `address` is that of the entry that could not be read, as far as it is known. */
+export function hardwareError(name: "DEV_TAB_HARDWARE_ERROR" | "PAGE_TAB_HARDWARE_ERROR", request: Request, domainId: number, address: bigint): ArchitecturalFault {
+  return event(name, request, domainId, MASTER_ABORT, address);
 }
 
 /** The request ends in a target abort and nothing is logged. */

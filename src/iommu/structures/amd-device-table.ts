@@ -34,7 +34,8 @@ export type DeviceEntry =
   /** Mode 0: not translated, but for what IR and IW refuse. */
   | { kind: "untranslated"; readable: boolean; writable: boolean; suppress: boolean }
   | { kind: "tables"; levels: number; root: bigint; readable: boolean; writable: boolean; domainId: number; suppress: boolean }
-  | { kind: "fault"; event: "ILLEGAL_DEV_TABLE_ENTRY" | "DEV_TAB_HARDWARE_ERROR" };
+  /** `reserved`: for a reserved bit, not for a value without meaning (the event's RZ flag). */
+  | { kind: "fault"; event: "ILLEGAL_DEV_TABLE_ENTRY" | "DEV_TAB_HARDWARE_ERROR"; reserved: boolean; address: bigint };
 
 const ROOT = mask(12, 51);
 /** Fields that are reserved in a valid entry of a unit without virtualised IOMMUs, which would have some of word 3. */
@@ -42,19 +43,20 @@ const RESERVED = [mask(2, 6) | mask(63, 63), 0n, mask(52, 55), mask(0, 53)] as c
 const MODE_RESERVED = 7;
 
 export function deviceEntry(memory: TableMemory, table: DeviceTable, deviceId: number, unit: AmdCapabilities, read: StructureRead[]): DeviceEntry {
-  // A DeviceID beyond the table's size (2.2.2).
-  if (deviceId >= table.entries) return { kind: "fault", event: "ILLEGAL_DEV_TABLE_ENTRY" };
   const address = table.base + BigInt(deviceId) * 32n;
+  const illegal = (reserved: boolean): DeviceEntry => ({ kind: "fault", event: "ILLEGAL_DEV_TABLE_ENTRY", reserved, address });
+  // A DeviceID beyond the table's size (2.2.2).
+  if (deviceId >= table.entries) return illegal(false);
   const words = readWords(memory, address, 4);
-  if (!words) return { kind: "fault", event: "DEV_TAB_HARDWARE_ERROR" };
+  if (!words) return { kind: "fault", event: "DEV_TAB_HARDWARE_ERROR", reserved: false, address };
   read.push({ structure: "device-table-entry", address, words });
   const [first = 0n, second = 0n] = words;
   if (!bit(first, 0)) return { kind: "pass-through" };
-  if (words.some((word, i) => word & RESERVED[i]!)) return { kind: "fault", event: "ILLEGAL_DEV_TABLE_ENTRY" };
+  if (words.some((word, i) => word & RESERVED[i]!)) return illegal(true);
   if (!bit(first, 1)) return { kind: "no-translation" };
   const levels = bits(first, 9, 11);
   // An unsupported Mode, and guest tables where there are none (2.2.2.1).
-  if (levels === MODE_RESERVED || levels > unit.levels || bit(first, 55)) return { kind: "fault", event: "ILLEGAL_DEV_TABLE_ENTRY" };
+  if (levels === MODE_RESERVED || levels > unit.levels || bit(first, 55)) return illegal(false);
   const common = { readable: bit(first, 61), writable: bit(first, 62), suppress: bit(second, 34) };
   if (levels === 0) return { kind: "untranslated", ...common };
   return { kind: "tables", levels, root: first & ROOT, domainId: bits(second, 0, 15), ...common };
