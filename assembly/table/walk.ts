@@ -149,6 +149,7 @@ export class WalkStage extends Operation {
 export function walkExact(engine: usize, domain: usize, iova: u64, need: u32, out: usize): u32 {
   store<u32>(out, 0, WALK_STEPS);
   store<u64>(out, 0, WALK_PTE);
+  store<u32>(out, 0, WALK_PERM);
   store<u64>(out, 0, WALK_IPA);
   const format = load<u32>(Domain.half(engine, domain, iova), DOMAIN_FORMAT);
   return <u32>dispatch<WalkStage>(format, engine, domain, iova, 0, out, need);

@@ -29,7 +29,7 @@ async function twoStages() {
   const domain = engine.createDomain({ format: L.FORMAT_X86_64, levels: 4, width: 48, rule: "sign", outputWidth: 48, guestRoot: ROOT1, stage2 });
   const route = engine.route(0x20);
   engine.attachRoute(route, domain);
-  return { engine, domain, route, port: engine.openPort() };
+  return { engine, domain, stage2, route, port: engine.openPort() };
 }
 
 describe("a table of stage 2 that cannot be read", () => {
@@ -41,5 +41,13 @@ describe("a table of stage 2 that cannot be read", () => {
     expect(engine.walk(domain, iova, L.PERM_R)).toMatchObject({ reason: "table-outside", stage: 2, class: expected, ipa });
     port.translateHalves(Number(iova & 0xffffffffn), Number(iova >> 32n), route, L.PERM_R);
     expect(port.takeFaults()).toMatchObject([{ reason: "table-outside", stage: 2, class: expected, ipa }]);
+  });
+});
+
+describe("a walk that reads no entry", () => {
+  it("grants nothing, whatever the walk before it did", async () => {
+    const { engine, domain, stage2 } = await twoStages();
+    expect(engine.walk(stage2, 0x1000n, L.PERM_R)).toMatchObject({ reason: "none", perm: 0x33 });
+    expect(engine.walk(domain, 1n << 60n, L.PERM_R)).toMatchObject({ reason: "address-width", perm: 0, steps: [] });
   });
 });
