@@ -6,13 +6,13 @@ import { exactAnswer } from "./answer.js";
 import { CaseMemory, roomFor } from "./case-memory.js";
 import { CaseWorld } from "./case-world.js";
 import { marksDifferences } from "./marks.js";
-import { ask, askBatch, askScalar, forget, type Asked } from "./port-answers.js";
+import { ask, askBatch, askExact, askScalar, forget, type Asked } from "./port-answers.js";
 import { recordedDifferences, type FieldDifference } from "./recorded.js";
 import { shuffled } from "./shuffle.js";
 import { describeQuery, VectorError, type VectorCase, type VectorFile } from "./vectors.js";
 
 /** By which way an answer was asked for; "memory": accessed and dirty bits that the answers left behind. */
-export type Way = "exact" | "scalar" | "batch" | "warm scalar" | "warm batch" | "memory";
+export type Way = "exact" | "scalar" | "batch" | "warm exact" | "warm scalar" | "warm batch" | "memory";
 
 export interface Difference extends FieldDifference {
   case: number;
@@ -135,6 +135,7 @@ class Run {
     askScalar(engine, this.#scalar, asked, false, noting("warm scalar"));
     askScalar(engine, this.#scalar, shuffled(asked, seed), false, noting("warm scalar"));
     askBatch(this.#batch, shuffled(asked, seed + 1), noting("warm batch"));
+    askExact(engine, asked, noting("warm exact"));
   }
 
   close(): void {

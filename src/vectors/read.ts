@@ -45,7 +45,8 @@ function unitOf(unit: Fields): UnitSpec {
   switch (kind) {
     case "vtd":
       return {
-        kind, ram, mode: unit.oneOf("mode", ["legacy", "scalable"]), cap: unit.hex("cap"), ecap: unit.hex("ecap"), haw: unit.integer("haw", 32, 52),
+        kind, ram, mode: unit.oneOf("mode", ["legacy", "scalable"]), cap: unit.hex("cap"), ecap: unit.hex("ecap"),
+        haw: unit.integer("haw", 32, 52),
         ...(unit.has("snoop_control") ? { snoopControl: unit.flag("snoop_control") } : {}),
       };
     case "smmuv3":

@@ -5,7 +5,7 @@ import { Engine } from "../../src/engine/engine.js";
 import { exactAnswer } from "../../src/vectors/answer.js";
 import { CaseMemory } from "../../src/vectors/case-memory.js";
 import { CaseWorld } from "../../src/vectors/case-world.js";
-import { ask, askBatch, askScalar, forget, type Asked } from "../../src/vectors/port-answers.js";
+import { ask, askBatch, askExact, askScalar, forget, type Asked } from "../../src/vectors/port-answers.js";
 import type { Query, UnitSpec, VectorCase } from "../../src/vectors/vectors.js";
 
 const BASE = 0x100000000n;
@@ -49,6 +49,7 @@ describe("a port that agrees", () => {
     forget(engine, all);
     askBatch(port, all, disagreed);
     askBatch(port, [...all, ...all, ...all].reverse(), disagreed);
+    askExact(engine, all, disagreed);
     expect(said).toEqual([]);
     expect(port.counters.misses).toBeLessThan(port.counters.translations);
     world.close();
@@ -70,10 +71,11 @@ describe("a disagreement", () => {
     askScalar(engine, port, [{ ...translated, low: 0x7235 }], true, disagreed);
     askScalar(engine, port, [{ ...large, high: large.high ^ (1 << 24) }], true, disagreed);
     askBatch(port, [{ ...denied, low: denied.low ^ 1 }], disagreed);
+    askExact(engine, [{ ...denied, answer: { ...denied.answer, walk: { ...denied.answer.walk!, perm: 0x33 } } }], disagreed);
     askBatch(port, [{ ...denied, query: { ...denied.query, rid: 3 } }], disagreed);
     expect(said).toEqual([
       "0 result: 0x7235, 2^12 bytes / 0x7234, 2^12 bytes", "4 result: 0x234567, 2^20 bytes / 0x234567, 2^21 bytes",
-      expect.stringMatching(/^2 result: refused: .* \/ refused: write-denied, level 0$/), "2 fault record's rid: 3 / 16",
+      expect.stringMatching(/^2 result: refused: .* \/ refused: write-denied, level 0$/), "2 perm: 51 / 17", "2 fault record's rid: 3 / 16",
     ]);
   });
 });

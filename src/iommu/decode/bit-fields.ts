@@ -70,7 +70,8 @@ export const STRUCTURE_FIELDS: StructureFields = {
     [["HAD0", 1], ["TTB0", 4, 51, "address"]], [["HAD1", 1], ["TTB1", 4, 51, "address"]],
   ],
   "device-table-entry": [
-    [["V", 0], ["TV", 1], ["HAD", 7, 8], ["Mode", 9, 11], ["Root", 12, 51, "address"], ["PPR", 52], ["GV", 55], ["GLX", 56, 57], ["IR", 61], ["IW", 62]],
+    [["V", 0], ["TV", 1], ["HAD", 7, 8], ["Mode", 9, 11], ["Root", 12, 51, "address"], ["PPR", 52], ["GV", 55], ["GLX", 56, 57],
+      ["IR", 61], ["IW", 62]],
     [["DomainID", 0, 15], ["I", 32], ["SE", 33], ["SA", 34], ["IoCtl", 35, 36], ["Cache", 37], ["SD", 38], ["EX", 39], ["SysMgt", 40, 41]],
     [["IV", 0], ["IntTabLen", 1, 4], ["IG", 5], ["IntTabRoot", 6, 51, "address"], ["IntCtl", 60, 61]],
   ],

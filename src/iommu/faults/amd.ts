@@ -35,7 +35,9 @@ export function illegalDeviceEntry(request: Request, reserved: boolean): Archite
 }
 
 /** `address` is that of the entry that could not be read, as far as it is known. */
-export function hardwareError(name: "DEV_TAB_HARDWARE_ERROR" | "PAGE_TAB_HARDWARE_ERROR", request: Request, domainId: number, address: bigint): ArchitecturalFault {
+export function hardwareError(
+  name: "DEV_TAB_HARDWARE_ERROR" | "PAGE_TAB_HARDWARE_ERROR", request: Request, domainId: number, address: bigint,
+): ArchitecturalFault {
   return event(name, request, domainId, MASTER_ABORT, address);
 }
 

@@ -43,7 +43,9 @@ export interface TranslationFault {
 }
 
 /** Events of translation; an external abort on a table is always recorded, others as `record` (CD.R or STE.S2R) says. */
-export function translationEvent({ event, stage, class: cause, ipa, fetch = 0n }: TranslationFault, request: Request, record: boolean): ArchitecturalFault {
+export function translationEvent(
+  { event, stage, class: cause, ipa, fetch = 0n }: TranslationFault, request: Request, record: boolean,
+): ArchitecturalFault {
   const code = TYPES[event];
   // Fetches of tables and descriptors are reads, whatever the request is.
   const reads = cause === "IN" ? !request.write : true;

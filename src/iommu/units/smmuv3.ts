@@ -59,7 +59,8 @@ export class Smmuv3Unit implements Unit<Smmuv3Stream> {
     const got = contextDescriptor(context, substream, this.unit, this.#fetch(stage2, recordStage2), read);
     if ("refusal" in got) return refuse(got.refusal);
     if ("event" in got) return refuse({ kind: "configuration", event: got.event });
-    return { kind: "translate", read, domain: tree(got.context, stage2), permissions: ALL, ...fields, stage1: true, recordStage1: got.context.record };
+    const domain = tree(got.context, stage2);
+    return { kind: "translate", read, domain, permissions: ALL, ...fields, stage1: true, recordStage1: got.context.record };
   }
 
   /** How context descriptors are read: directly, or through stage 2, whose refusal is then of class CD (7.3). */
@@ -69,7 +70,8 @@ export class Smmuv3Unit implements Unit<Smmuv3Stream> {
       if (stage2) {
         const walk = this.space.walk(stage2, address, L.PERM_R << L.PERM_PRIVILEGED_SHIFT);
         if (walk.reason !== "none") {
-          return { refusal: { kind: "translation", record, fault: { event: translationEventName(walk.reason), stage: 2, class: "CD", ipa: address } } };
+          const event = translationEventName(walk.reason);
+          return { refusal: { kind: "translation", record, fault: { event, stage: 2, class: "CD", ipa: address } } };
         }
         at = walk.hpa;
       }

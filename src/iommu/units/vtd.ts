@@ -95,8 +95,9 @@ export class VtdUnit implements Unit<VtdStream> {
   #firstStage({ firstLevels, firstTable, writeProtect, noExecuteEnable }: PasidEntry): Stage {
     const reserved = noExecuteEnable || !this.unit.executeRequests ? 0n : EXECUTE_DISABLE;
     return {
-      format: L.FORMAT_X86_64, levels: firstLevels, width: widthOf(firstLevels), rule: "sign", outputWidth: this.unit.haw, guestRoot: firstTable,
-      reservedTable: reserved, reservedLeaf: reserved, accessed: "set", dirty: "set", options: writeProtect ? L.OPTION_WRITE_PROTECT : 0,
+      format: L.FORMAT_X86_64, levels: firstLevels, width: widthOf(firstLevels), rule: "sign", outputWidth: this.unit.haw,
+      guestRoot: firstTable, reservedTable: reserved, reservedLeaf: reserved, accessed: "set", dirty: "set",
+      options: writeProtect ? L.OPTION_WRITE_PROTECT : 0,
     };
   }
 
