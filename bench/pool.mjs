@@ -25,6 +25,20 @@ export class RequestPool {
     this.requests.set([iova % 0x100000000, iova / 0x100000000, route, need], lane * 4);
   }
 
+  /** Throws unless the engine answers every request of the pool with its iova plus `delta`. */
+  expectOffset(delta) {
+    for (let batch = 0; batch < this.batches; batch++) {
+      this.select(batch);
+      this.port.batch((port) => port.translate(BATCH));
+      for (let lane = 0; lane < BATCH; lane++) {
+        const [low, high] = this.requests.subarray((batch * BATCH + lane) * 4, (batch * BATCH + lane) * 4 + 2);
+        const wanted = high * 2 ** 32 + low + delta;
+        const got = (this.results[lane * 2 + 1] & 0x80ffffff) * 2 ** 32 + this.results[lane * 2];
+        if (got !== wanted) throw new Error(`0x${(high * 2 ** 32 + low).toString(16)} is answered with 0x${got.toString(16)}, not 0x${wanted.toString(16)}`);
+      }
+    }
+  }
+
   /** Makes batch 0..batches-1 the port's requests. */
   select(batch) {
     this.words[this.windowWord] = this.requests.byteOffset + batch * BATCH * L.REQUEST_BYTES;

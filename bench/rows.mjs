@@ -2,8 +2,9 @@
 // answers { variants, notes() }, the subject first, and leaves out the baselines that need the addon when there is none.
 import { rows as anchor } from "./rows/anchor.mjs";
 import { rows as coldWalk } from "./rows/cold-walk.mjs";
+import { rows as formatWalk } from "./rows/format-walk.mjs";
 import { rows as iotlbHit } from "./rows/iotlb-hit.mjs";
 import { rows as scalar } from "./rows/scalar.mjs";
 import { rows as slot } from "./rows/slot.mjs";
 
-export const ROWS = [...iotlbHit, ...coldWalk, ...slot, ...scalar, ...anchor];
+export const ROWS = [...iotlbHit, ...coldWalk, ...formatWalk, ...slot, ...scalar, ...anchor];

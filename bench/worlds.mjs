@@ -1,12 +1,13 @@
 // What the rows translate: engines with mapped domains and a full pool of random requests.
 import { Engine } from "../dist/index.js";
 import * as L from "../dist/engine/layout.js";
+import { VTD } from "./formats.mjs";
 import { randomBelow } from "./random.mjs";
 import { RequestPool } from "./pool.mjs";
 
 export const PAGE = 4096;
 const TABLE_PAGES = 512;
-const VTD_4_LEVEL = { format: L.FORMAT_VTD_SECOND, levels: 4, width: 48, outputWidth: 46 };
+const VTD_4_LEVEL = VTD.options;
 const OUTPUT_PAGES = 2 ** 34;
 /** 256 entries: a working set of 32768 pages misses 99 times in 100, and no set is written so often that its stores are waited for. */
 const NO_IOTLB = 64;
@@ -89,10 +90,30 @@ function setOf(classWord, iova, sets) {
   return Number(BigInt.asUintN(64, tag * 0x9e3779b97f4a7c15n) >> BigInt(64 - Math.log2(sets)));
 }
 
-/** One table of `leafTables` full leaf tables: every page of a contiguous range, so that random pages touch all of it. */
-export const WALK_BASE = 2 ** 38;
-/** The frames are contiguous too, but one page off, so that no leaf is larger than 4 KiB. */
-const WALK_HPA = 2 ** 42 + PAGE;
+/** Full leaf tables: every page of a contiguous range, so that random pages touch all of them. */
+const WALK_BASE = 2 ** 38;
+/** The frames are contiguous too, but one page off, so that no leaf is larger than a page. */
+const WALK_FRAMES = 2 ** 42;
+const WALK_HPA = WALK_FRAMES + PAGE;
+
+/**
+ * A kernel-owned domain of a format (formats.mjs) whose leaf entries fill `bytes`, and an IOTLB that is too small to matter.
+ * Returns { engine, domain, pool }: random addresses, each answer checked once against the arithmetic of the mapping.
+ */
+export async function formatWorld({ pageLg2, options }, { bytes, lanes }) {
+  const page = 2 ** pageLg2;
+  const size = (bytes / 8) * page;
+  const engine = await makeEngine({ tables: (bytes / PAGE) * 1.01 + 256, lanes, iotlbSets: NO_IOTLB });
+  const domain = engine.createDomain(options);
+  const hpa = WALK_FRAMES + page;
+  expectStatus("map", engine.map(domain, BigInt(WALK_BASE), BigInt(WALK_BASE + size - 1), BigInt(hpa), READ_WRITE));
+  const pool = new RequestPool(engine, engine.openPort(), 0, lanes);
+  const route = attach(engine, 8, domain);
+  const random = randomBelow(bytes / 8);
+  for (let lane = 0; lane < lanes; lane++) pool.set(lane, WALK_BASE + random(bytes / 8) * page + random(PAGE), route, 1 + random(READ_WRITE));
+  pool.expectOffset(hpa - WALK_BASE);
+  return { engine, domain, pool };
+}
 
 /**
  * A kernel-owned domain whose leaf tables fill leafTables * 4 KiB, and an IOTLB that is too small to matter. With `guest`

@@ -82,7 +82,9 @@ static napi_value word(napi_env env, napi_callback_info info)
 
 PORT_KERNEL(hits, translate_hits)
 PORT_KERNEL(walking, translate_walking)
-PORT_KERNEL(naive, translate_naive)
+PORT_KERNEL(naive_vtd, translate_naive_vtd)
+PORT_KERNEL(naive_x86, translate_naive_x86)
+PORT_KERNEL(naive_arm, translate_naive_arm)
 PORT_KERNEL(chasing, chase)
 
 NAPI_MODULE_INIT()
@@ -93,7 +95,9 @@ NAPI_MODULE_INIT()
     { "word", NULL, word, NULL, NULL, NULL, napi_enumerable, NULL },
     { "translateHits", NULL, hits, NULL, NULL, NULL, napi_enumerable, NULL },
     { "translateWalking", NULL, walking, NULL, NULL, NULL, napi_enumerable, NULL },
-    { "translateNaive", NULL, naive, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "translateNaiveVtd", NULL, naive_vtd, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "translateNaiveX86", NULL, naive_x86, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "translateNaiveArm", NULL, naive_arm, NULL, NULL, NULL, napi_enumerable, NULL },
     { "chase", NULL, chasing, NULL, NULL, NULL, napi_enumerable, NULL },
   };
   size_t count = sizeof functions / sizeof functions[0];

@@ -46,7 +46,9 @@ u32 translate_hits(u8 *memory, u32 port, u32 n);
 u32 translate_walking(u8 *memory, u32 port, u32 n);
 
 /** Looks up, walks what missed, fills the IOTLB, and writes results: how many were refused. 4-KiB leaves only. */
-u32 translate_naive(u8 *memory, u32 port, u32 n);
+u32 translate_naive_vtd(u8 *memory, u32 port, u32 n);
+u32 translate_naive_x86(u8 *memory, u32 port, u32 n);
+u32 translate_naive_arm(u8 *memory, u32 port, u32 n);
 
 /** Follows a chain of u32 offsets from `at`: where it is after that many steps. */
 u32 chase(const u8 *memory, u32 at, u32 steps);

@@ -16,7 +16,7 @@ function row(name, size, leafTables, lanes) {
       native?.use(engine.memory);
       const variants = [engineVariant("ioasid", pool)];
       if (native) {
-        variants.push(nativeVariant("native C", pool, native.translateNaive));
+        variants.push(nativeVariant("native C", pool, native.translateNaiveVtd));
         variants.push(nativeVariant("C, walk only", pool, native.translateWalking));
       }
       variants.push(twoNumberWalker("two numbers", pool, root), bigintWalker("bigint", pool, root));
