@@ -111,7 +111,7 @@ abstract class Lane {
   }
 
   /** Pass three for one lane: true if the result was written. */
-  @inline static finish<F extends Format>(
+  @inline static finish<F extends Format, S extends TableSpace>(
     engine: usize, port: usize, lane: usize, requests: u32, results: u32, domains: u32,
   ): bool {
     const f = changetype<F>(0);
@@ -125,9 +125,9 @@ abstract class Lane {
     const route = <usize>load<u32>(lane, LANE_ROUTE);
     const domain = Route.domain(domains, route);
     const half = f.halves() ? Domain.half(engine, domain, iova) : domain;
-    if (pte & load<u64>(half, DOMAIN_RESERVED_LEAF)) return false;
+    if (!changetype<S>(0).trusted() && (pte & load<u64>(half, DOMAIN_RESERVED_LEAF)) != 0) return false;
     const flags = load<u32>(domain, DOMAIN_FLAGS);
-    let perm = f.permissions(tables, pte, load<u32>(half, DOMAIN_FLAGS));
+    let perm = f.permissions(tables, pte, f.halves() ? load<u32>(half, DOMAIN_FLAGS) : flags);
     if (flags & (DOMAIN_SET_ACCESSED | DOMAIN_SET_DIRTY | DOMAIN_ACCESS_FAULT)) {
       // The walk that sets these bits is the exact one; until then the entry may not be written through unseen.
       if (flags & (DOMAIN_SET_ACCESSED | DOMAIN_ACCESS_FAULT) && !f.accessed(tables, pte)) return false;
@@ -182,7 +182,7 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
     }
     for (let touched = lanes; touched < lane; touched += LANE_BYTES) load<u64>(load<u32>(touched, LANE_PTE));
     for (let done = lanes; done < lane; done += LANE_BYTES) {
-      if (Lane.finish<F>(engine, port, done, requests, results, domains)) continue;
+      if (Lane.finish<F, S>(engine, port, done, requests, results, domains)) continue;
       store<u32>(kept, load<u32>(done, LANE_INDEX));
       kept += 4;
     }
