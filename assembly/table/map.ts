@@ -29,13 +29,11 @@ abstract class Run {
     return possible ? 63 - <u32>clz(possible) : 0;
   }
 
-  /** Last address of the run of leaves of 2^lg2 bytes that begins at `at`: to the end of the table, or to where a larger leaf may start. */
+  /** Last address of the run of leaves of 2^lg2 bytes that begins at `at`: to where a larger leaf may start, or `last`. */
   @inline static last<F extends Format>(level: u32, lg2: u32, at: u64, last: u64): u64 {
     const f = changetype<F>(0);
     const larger = f.leafSizes(level) & ~lowBits(lg2 + 1);
-    const tableLast = at | lowBits(f.spanLg2(level) + f.tableLg2());
-    const boundary = larger ? at | lowBits(<u32>ctz(larger)) : tableLast;
-    const limit = min(min(tableLast, boundary), last);
+    const limit = larger ? min(at | lowBits(<u32>ctz(larger)), last) : last;
     // Whole leaves only: the rest is another run.
     const beyond = limit - at + 1;
     return beyond == 0 ? limit : at + (beyond & ~lowBits(lg2)) - 1;
