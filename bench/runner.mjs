@@ -67,7 +67,8 @@ function quantile(values, q) {
 }
 
 /**
- * Times variants [{ name, calls, output, run(call) }], the subject first: nanoseconds an item (median), and for the others
+ * Times variants [{ name, calls, output, run(call), items? }], the subject first: nanoseconds an item (median), of which a
+ * call does `items`, a batch if not said; and for the others
  * the ratio subject / variant as { median, q1, q3 } over the rounds. Throws if checksums differ, before or after.
  */
 export function measure(variants, rounds, clock) {
@@ -84,7 +85,7 @@ export function measure(variants, rounds, clock) {
         run(at[i]);
         at[i] = at[i] + 1 === calls ? 0 : at[i] + 1;
       }
-      times[i].push((clock.now() - start) / (samples[i] * BATCH));
+      times[i].push((clock.now() - start) / (samples[i] * (variants[i].items ?? BATCH)));
     }
   }
   compareAnswers(variants);

@@ -96,6 +96,12 @@ const WALK_BASE = 2 ** 38;
 const WALK_FRAMES = 2 ** 42;
 const WALK_HPA = WALK_FRAMES + PAGE;
 
+/** A domain of a format without mappings, with table memory for 1 GiB of pages. */
+export async function emptyWorld({ options }) {
+  const engine = await makeEngine({ tables: 1024, lanes: 1024, iotlbSets: NO_IOTLB });
+  return { engine, domain: engine.createDomain(options) };
+}
+
 /**
  * A kernel-owned domain of a format (formats.mjs) whose leaf entries fill `bytes`, and an IOTLB that is too small to matter.
  * Returns { engine, domain, pool }: random addresses, each answer checked once against the arithmetic of the mapping.

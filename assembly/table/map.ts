@@ -29,10 +29,13 @@ abstract class Run {
     return possible ? 63 - <u32>clz(possible) : 0;
   }
 
-  /** Last address of the run of leaves of 2^lg2 bytes that begins at `at`: to where a larger leaf may start, or `last`. */
-  @inline static last<F extends Format>(level: u32, lg2: u32, at: u64, last: u64): u64 {
-    const f = changetype<F>(0);
-    const larger = f.leafSizes(level) & ~lowBits(lg2 + 1);
+  /**
+   * Last address of the run of leaves of 2^lg2 bytes that begins at `at` -> hpa: to where a larger leaf may start, or `last`.
+   * A size to which the two addresses are never aligned together starts nowhere.
+   */
+  @inline static last<F extends Format>(level: u32, lg2: u32, at: u64, last: u64, hpa: u64): u64 {
+    const apart = at - hpa;
+    const larger = changetype<F>(0).leafSizes(level) & ~lowBits(lg2 + 1) & (apart == 0 ? ~(<u64>0) : apart ^ (apart - 1));
     const limit = larger ? min(at | lowBits(<u32>ctz(larger)), last) : last;
     // Whole leaves only: the rest is another run.
     const beyond = limit - at + 1;
@@ -54,7 +57,7 @@ function plan<F extends Format>(table: usize, level: u32, first: u64, last: u64,
     const lg2 = Run.leafLg2<F>(level, at, last, hpa);
     let end: u64;
     if (lg2) {
-      end = Run.last<F>(level, lg2, at, last);
+      end = Run.last<F>(level, lg2, at, last, hpa);
       if (table && anyOf(entry, <u32>((end - at) >> span) + 1, ~(<u64>0))) return OVERLAP;
     } else {
       end = min(at | lowBits(span), last);
@@ -86,7 +89,7 @@ function put<F extends Format>(
     const lg2 = Run.leafLg2<F>(level, at, last, hpa);
     let end: u64;
     if (lg2) {
-      end = Run.last<F>(level, lg2, at, last);
+      end = Run.last<F>(level, lg2, at, last, hpa);
       putLeaves<F>(entry, level, lg2, <u32>((end - at) >> lg2) + 1, hpa, perm);
       Frames.addLive(engine, table, <u32>((end - at) >> span) + 1);
     } else {

@@ -87,6 +87,19 @@ PORT_KERNEL(naive_x86, translate_naive_x86)
 PORT_KERNEL(naive_arm, translate_naive_arm)
 PORT_KERNEL(chasing, chase)
 
+/** mapAndUnmap(format, pages, times), mapChecksum(format, pages): tables in the addon's own memory. */
+static napi_value mapping(napi_env env, napi_callback_info info)
+{
+  u32 given[3];
+  return read_arguments(env, info, 3, given) ? number(env, map_and_unmap(given[0], given[1], given[2])) : NULL;
+}
+
+static napi_value mapping_checksum(napi_env env, napi_callback_info info)
+{
+  u32 given[2];
+  return read_arguments(env, info, 2, given) ? number(env, map_checksum(given[0], given[1])) : NULL;
+}
+
 NAPI_MODULE_INIT()
 {
   const napi_property_descriptor functions[] = {
@@ -98,6 +111,8 @@ NAPI_MODULE_INIT()
     { "translateNaiveVtd", NULL, naive_vtd, NULL, NULL, NULL, napi_enumerable, NULL },
     { "translateNaiveX86", NULL, naive_x86, NULL, NULL, NULL, napi_enumerable, NULL },
     { "translateNaiveArm", NULL, naive_arm, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "mapAndUnmap", NULL, mapping, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "mapChecksum", NULL, mapping_checksum, NULL, NULL, NULL, napi_enumerable, NULL },
     { "chase", NULL, chasing, NULL, NULL, NULL, napi_enumerable, NULL },
   };
   size_t count = sizeof functions / sizeof functions[0];

@@ -50,5 +50,11 @@ u32 translate_naive_vtd(u8 *memory, u32 port, u32 n);
 u32 translate_naive_x86(u8 *memory, u32 port, u32 n);
 u32 translate_naive_arm(u8 *memory, u32 port, u32 n);
 
+/** Maps and unmaps that many pages of a FORMAT_* in one range, `times` times: pages removed in all. */
+u32 map_and_unmap(u32 format, u32 pages, u32 times);
+
+/** Sum over the leaf entries of such a mapping, high and low half joined by XOR. */
+u32 map_checksum(u32 format, u32 pages);
+
 /** Follows a chain of u32 offsets from `at`: where it is after that many steps. */
 u32 chase(const u8 *memory, u32 at, u32 steps);
