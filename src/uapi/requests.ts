@@ -1,18 +1,38 @@
-// Names, numbers, arguments and results of the calls: the one table behind the methods of the fds and `ioctl()`.
-// Imports types only. Ranges are inclusive, first..last. Calls and structures: RFC "/dev/ioasid uAPI proposal" of May 2021,
-// sections 2.1 (ioasid fd) and 2.2 (device fd), in the spelling of its section 5; ALLOC_IOASID is a name from Gunthorpe's review.
+// Names and numbers of the calls: the one table behind the methods of the fds and `ioctl()`. Their arguments and results are in
+// request-types.ts. Imports types only. Calls: RFC "/dev/ioasid uAPI proposal" of May 2021, sections 2.1 (ioasid fd) and 2.2
+// (device fd), in the spelling of its section 5. The ALLOC_IOASID names, and the group fd, are from Gunthorpe's review of it.
 
-import type { OpenFile } from "./open-file.js";
+import type { VfioDeviceFd } from "./device-fd.js";
+import type {
+  AllocIoasid, AllocIoasidPgtable, AttachIoasid, BindIoasidFd, BindPgtable, CheckExtension, CreateNesting, DeviceArgument, DeviceInfo,
+  DirtyBitmap, DmaMap, DmaUnmap, FdArgument, GetDirtyBitmap, GroupGetDeviceFd, GroupState, InvalidateCache, IoasidArgument,
+  IoasidInfo, MemoryRange, SetDirtyTracking, UnbindIoasidFd,
+} from "./request-types.js";
+
+export type * from "./request-types.js";
 
 // --- Numbers: type ';' (0x3b) in bits 15..8, no size and no direction -----------------------------------------------
 // The RFC names a base for /dev/ioasid without a value: 0x40 here. VFIO's base is 100.
 export const IOASID_CHECK_EXTENSION = 0x3b40; // base + 0
+export const IOASID_REGISTER_MEMORY = 0x3b41; // base + 1
+export const IOASID_UNREGISTER_MEMORY = 0x3b42; // base + 2
 export const IOASID_ALLOC = 0x3b43; // base + 3
 export const IOASID_FREE = 0x3b44; // base + 4
 export const IOASID_GET_INFO = 0x3b45; // base + 5
 export const IOASID_DMA_MAP = 0x3b46; // base + 6
 export const IOASID_DMA_UNMAP = 0x3b47; // base + 7
+export const IOASID_CREATE_NESTING = 0x3b48; // base + 8
+export const IOASID_BIND_PGTABLE = 0x3b49; // base + 9
+export const IOASID_UNBIND_PGTABLE = 0x3b4a; // base + 10
+export const IOASID_INVALIDATE_CACHE = 0x3b4d; // base + 13
+// From here on what the review asks for and the RFC lacks.
 export const IOASID_ALLOC_IOASID = 0x3b4e; // base + 14
+export const IOASID_ALLOC_IOASID_PGTABLE = 0x3b4f; // base + 15
+export const IOASID_SET_DIRTY_TRACKING = 0x3b53; // base + 19
+export const IOASID_GET_DIRTY_BITMAP = 0x3b54; // base + 20
+export const IOASID_GET_GROUP_STATE = 0x3b55; // base + 21
+export const IOASID_DEVICE_GET_INFO = 0x3b56; // base + 22
+export const VFIO_GROUP_GET_DEVICE_FD = 0x3b6a; // 100 + 6, VFIO's own
 export const VFIO_BIND_IOASID_FD = 0x3b7a; // 100 + 22
 export const VFIO_UNBIND_IOASID_FD = 0x3b7b; // 100 + 23
 export const VFIO_ATTACH_IOASID = 0x3b7c; // 100 + 24
@@ -31,100 +51,20 @@ export const IOASID_EXT_MAP_TYPE1V2 = 1;
 export const IOASID_EXT_UNMAP_ALL = 2;
 /** An ioasid takes maps before its first attach; off when the host was made with `strictAttach`. */
 export const IOASID_EXT_MAP_BEFORE_ATTACH = 3;
-
-// --- Arguments ---------------------------------------------------------------------------------------------------------
-/** An address or a size in bytes, 0..2^64-1. A number must be a safe integer. */
-export type U64 = bigint | number;
-/** An open fd, by object or by its number. */
-export type FdArgument = number | OpenFile;
-
-export interface CheckExtension {
-  /** `IOASID_EXT_*`; numbers that are not known answer 0. */
-  readonly extension: number;
-}
-
-export interface IoasidArgument {
-  readonly ioasid: number;
-}
-
-/** No member yet means: a root, managed with map and unmap. */
-export interface AllocIoasid {
-  /** Nesting on a parent: refused with EOPNOTSUPP. */
-  readonly parent?: number;
-}
-
-export interface DmaMap {
-  readonly ioasid: number;
-  /** First I/O virtual address; a multiple of the ioasid's alignment, as is `size`. */
-  readonly iova: U64;
-  /** Host virtual address of the first byte, of memory that the process has mapped. */
-  readonly vaddr: U64;
-  readonly size: U64;
-  /** `IOASID_DMA_MAP_FLAG_*`, at least one; absent: readable and writable. */
-  readonly flags?: number;
-}
-
-export interface DmaUnmap {
-  readonly ioasid: number;
-  /** With `IOASID_DMA_UNMAP_FLAG_ALL` both are 0 or absent, else both are needed. */
-  readonly iova?: U64;
-  readonly size?: U64;
-  readonly flags?: number;
-}
-
-export interface BindIoasidFd {
-  readonly ioasidFd: FdArgument;
-  /** 64 bits that faults of this device carry; 0 when absent. */
-  readonly cookie?: U64;
-}
-
-export interface UnbindIoasidFd {
-  /** When given it must be the fd that the device is bound to. */
-  readonly ioasidFd?: FdArgument;
-}
-
-/** Attach and detach take the same structure. */
-export interface AttachIoasid {
-  readonly ioasid: number;
-  /** No flag is known yet: anything but 0 is EOPNOTSUPP. */
-  readonly flags?: number;
-}
-
-// --- Results -------------------------------------------------------------------------------------------------------------
-export interface AddressRange {
-  readonly first: bigint;
-  readonly last: bigint;
-}
-
-/** What IOASID_GET_INFO answers. The format and what depends on it are only known while a device is attached. */
-export interface IoasidInfo {
-  readonly ioasid: number;
-  /** Names of the attached devices. */
-  readonly devices: readonly string[];
-  /** The page-table format; null while no device is attached. */
-  readonly format: string | null;
-  /** Bits of an I/O virtual address: 64 while no device is attached. */
-  readonly addressWidth: number;
-  /** Where maps may lie, ascending, reserved ranges taken out. */
-  readonly permitted: readonly AddressRange[];
-  readonly reserved: readonly (AddressRange & { readonly why: string })[];
-  /** Bytes; iova and size of a map are multiples of it. 4096 while no device is attached. */
-  readonly alignment: number;
-  /** Bit n set: the hardware has pages of 2^n bytes. 0 while no device is attached. */
-  readonly pageSizes: bigint;
-  /** Whether a map may be writable without being readable; false while no device is attached. */
-  readonly writeOnly: boolean;
-  /** Number of maps. */
-  readonly mappings: number;
-  /** Bytes that this ioasid has charged to the lock limit. */
-  readonly locked: bigint;
-  /** Bytes that the whole process has charged, and its limit. */
-  readonly lockedTotal: bigint;
-  readonly lockLimit: bigint;
-}
+/** `IOASID_REGISTER_MEMORY`, nesting by maps, nesting by a bound table, dirty tracking, groups of several devices. */
+export const IOASID_EXT_REGISTER_MEMORY = 4;
+export const IOASID_EXT_NESTING = 5;
+export const IOASID_EXT_USER_PGTABLE = 6;
+export const IOASID_EXT_DIRTY_TRACKING = 7;
+export const IOASID_EXT_MULTIDEV_GROUP = 8;
+export const IOASID_INVALIDATE_ALL = 0;
+export const IOASID_INVALIDATE_RANGE = 1;
+/** Caches that an invalidation is for. */
+export const IOASID_CACHE_IOTLB = 1;
+export const IOASID_CACHE_DEVICE_TLB = 2;
 
 // --- The table -----------------------------------------------------------------------------------------------------------
-export type FileKind = "ioasid" | "device";
+export type FileKind = "ioasid" | "device" | "group";
 
 /** Arguments `args` of the method, what `ioctl()` takes in place of the structure, and the result. */
 interface Shape<K extends FileKind, M extends string, Args extends unknown[], ByValue, Result> {
@@ -137,12 +77,24 @@ interface Shape<K extends FileKind, M extends string, Args extends unknown[], By
 
 export interface Requests {
   [IOASID_CHECK_EXTENSION]: Shape<"ioasid", "checkExtension", [CheckExtension], number, 0 | 1>;
+  [IOASID_REGISTER_MEMORY]: Shape<"ioasid", "registerMemory", [MemoryRange], never, void>;
+  [IOASID_UNREGISTER_MEMORY]: Shape<"ioasid", "unregisterMemory", [MemoryRange], never, void>;
   [IOASID_ALLOC]: Shape<"ioasid", "alloc", [], never, number>;
   [IOASID_ALLOC_IOASID]: Shape<"ioasid", "allocIoasid", [AllocIoasid?], never, number>;
   [IOASID_FREE]: Shape<"ioasid", "free", [IoasidArgument], number, void>;
   [IOASID_GET_INFO]: Shape<"ioasid", "getInfo", [IoasidArgument], number, IoasidInfo>;
   [IOASID_DMA_MAP]: Shape<"ioasid", "dmaMap", [DmaMap], never, void>;
   [IOASID_DMA_UNMAP]: Shape<"ioasid", "dmaUnmap", [DmaUnmap], never, { readonly size: bigint }>;
+  [IOASID_CREATE_NESTING]: Shape<"ioasid", "createNesting", [CreateNesting], number, number>;
+  [IOASID_BIND_PGTABLE]: Shape<"ioasid", "bindPgtable", [BindPgtable], never, void>;
+  [IOASID_UNBIND_PGTABLE]: Shape<"ioasid", "unbindPgtable", [IoasidArgument], number, void>;
+  [IOASID_INVALIDATE_CACHE]: Shape<"ioasid", "invalidateCache", [InvalidateCache], number, { readonly handled: number }>;
+  [IOASID_ALLOC_IOASID_PGTABLE]: Shape<"ioasid", "allocIoasidPgtable", [AllocIoasidPgtable], never, number>;
+  [IOASID_SET_DIRTY_TRACKING]: Shape<"ioasid", "setDirtyTracking", [SetDirtyTracking], never, void>;
+  [IOASID_GET_DIRTY_BITMAP]: Shape<"ioasid", "getDirtyBitmap", [GetDirtyBitmap], never, DirtyBitmap>;
+  [IOASID_GET_GROUP_STATE]: Shape<"ioasid", "getGroupState", [IoasidArgument], number, GroupState>;
+  [IOASID_DEVICE_GET_INFO]: Shape<"ioasid", "deviceGetInfo", [DeviceArgument], number, DeviceInfo>;
+  [VFIO_GROUP_GET_DEVICE_FD]: Shape<"group", "getDeviceFd", [GroupGetDeviceFd], string, VfioDeviceFd>;
   [VFIO_BIND_IOASID_FD]: Shape<"device", "bindIoasidFd", [BindIoasidFd], FdArgument, number>;
   [VFIO_UNBIND_IOASID_FD]: Shape<"device", "unbindIoasidFd", [UnbindIoasidFd?], FdArgument, void>;
   [VFIO_ATTACH_IOASID]: Shape<"device", "attachIoasid", [AttachIoasid], never, void>;
@@ -186,14 +138,27 @@ function spec<const S extends { fd: FileKind; method: string }>(
 export const REQUESTS: { readonly [R in RequestNumber]: RequestSpec<Requests[R]> } = {
   [IOASID_CHECK_EXTENSION]: spec("ioasid", "checkExtension", "IOASID_CHECK_EXTENSION", ["extension"], "extension"),
   [IOASID_ALLOC]: spec("ioasid", "alloc", "IOASID_ALLOC"),
-  [IOASID_ALLOC_IOASID]: spec("ioasid", "allocIoasid", "IOASID_ALLOC_IOASID", ["parent"]),
+  [IOASID_REGISTER_MEMORY]: spec("ioasid", "registerMemory", "IOASID_REGISTER_MEMORY", ["vaddr", "size"]),
+  [IOASID_UNREGISTER_MEMORY]: spec("ioasid", "unregisterMemory", "IOASID_UNREGISTER_MEMORY", ["vaddr", "size"]),
+  [IOASID_ALLOC_IOASID]: spec("ioasid", "allocIoasid", "IOASID_ALLOC_IOASID", ["parent", "dryRun"]),
   [IOASID_FREE]: spec("ioasid", "free", "IOASID_FREE", ["ioasid"], "ioasid"),
   [IOASID_GET_INFO]: spec("ioasid", "getInfo", "IOASID_GET_INFO", ["ioasid"], "ioasid"),
-  [IOASID_DMA_MAP]: spec("ioasid", "dmaMap", "IOASID_DMA_MAP", ["ioasid", "iova", "vaddr", "size", "flags"]),
+  [IOASID_DMA_MAP]: spec("ioasid", "dmaMap", "IOASID_DMA_MAP", ["ioasid", "iova", "vaddr", "size", "flags", "dryRun"]),
   [IOASID_DMA_UNMAP]: spec("ioasid", "dmaUnmap", "IOASID_DMA_UNMAP", ["ioasid", "iova", "size", "flags"]),
+  [IOASID_CREATE_NESTING]: spec("ioasid", "createNesting", "IOASID_CREATE_NESTING", ["parent", "dryRun"], "parent"),
+  [IOASID_BIND_PGTABLE]: spec("ioasid", "bindPgtable", "IOASID_BIND_PGTABLE", ["ioasid", "addr", "format", "dryRun"]),
+  [IOASID_UNBIND_PGTABLE]: spec("ioasid", "unbindPgtable", "IOASID_UNBIND_PGTABLE", ["ioasid"], "ioasid"),
+  [IOASID_INVALIDATE_CACHE]: spec("ioasid", "invalidateCache", "IOASID_INVALIDATE_CACHE",
+    ["ioasid", "entries", "granularity", "iova", "size", "device", "caches", "leaf"], "ioasid"),
+  [IOASID_ALLOC_IOASID_PGTABLE]: spec("ioasid", "allocIoasidPgtable", "IOASID_ALLOC_IOASID_PGTABLE", ["parent", "addr", "format", "dryRun"]),
+  [IOASID_SET_DIRTY_TRACKING]: spec("ioasid", "setDirtyTracking", "IOASID_SET_DIRTY_TRACKING", ["ioasid", "enable"]),
+  [IOASID_GET_DIRTY_BITMAP]: spec("ioasid", "getDirtyBitmap", "IOASID_GET_DIRTY_BITMAP", ["ioasid", "iova", "size", "pageSize", "clear"]),
+  [IOASID_GET_GROUP_STATE]: spec("ioasid", "getGroupState", "IOASID_GET_GROUP_STATE", ["ioasid"], "ioasid"),
+  [IOASID_DEVICE_GET_INFO]: spec("ioasid", "deviceGetInfo", "IOASID_DEVICE_GET_INFO", ["label"], "label"),
+  [VFIO_GROUP_GET_DEVICE_FD]: spec("group", "getDeviceFd", "VFIO_GROUP_GET_DEVICE_FD", ["name"], "name"),
   [VFIO_BIND_IOASID_FD]: spec("device", "bindIoasidFd", "VFIO_BIND_IOASID_FD", ["ioasidFd", "cookie"], "ioasidFd"),
   [VFIO_UNBIND_IOASID_FD]: spec("device", "unbindIoasidFd", "VFIO_UNBIND_IOASID_FD", ["ioasidFd"], "ioasidFd"),
-  [VFIO_ATTACH_IOASID]: spec("device", "attachIoasid", "VFIO_ATTACH_IOASID", ["ioasid", "flags"]),
+  [VFIO_ATTACH_IOASID]: spec("device", "attachIoasid", "VFIO_ATTACH_IOASID", ["ioasid", "flags", "dryRun"]),
   [VFIO_DETACH_IOASID]: spec("device", "detachIoasid", "VFIO_DETACH_IOASID", ["ioasid", "flags"]),
 };
 
