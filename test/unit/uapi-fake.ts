@@ -90,7 +90,8 @@ export class FakeIommu {
 export function fakeModel(changes: Partial<IommuModel> = {}): IommuModel {
   const base = {
     kind: "vtd", preset: "vtd", stage: 2, format: 0, formatName: "fake", levels: 4, inputWidth: 48, rule: "zero", addressWidth: 48, outputWidth: 46,
-    pageSizes: 0x40201000n, granule: 4096, reserved: [], writeOnly: true,
+    pageSizes: 0x40201000n, granule: 4096, reserved: [], writeOnly: true, nesting: { software: true, hardware: [] }, pasidBits: 0,
+    pasidTable: null, pageRequests: false, dirtyTracking: false,
   } as const;
   return { ...base, ...changes };
 }
