@@ -89,4 +89,5 @@ export class AmdV1 extends Format {
   @inline tableLg2(): u32 { return 9; }
   @inline tableAddress(pte: u64): u64 { return pte & ADDRESS; }
   @inline tableLevel(pte: u64, _level: u32): u32 { return this.nextLevel(pte) - 1; }
+  @inline untracked(leaf: u64): u64 { return leaf & ~DIRTY; }
 }

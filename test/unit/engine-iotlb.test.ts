@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { DomainOptions } from "../../src/engine/engine.js";
 import * as L from "../../src/engine/layout.js";
-import { AMD64, ask, askOne, fixture, R, RW, VTD48, W } from "./engine-fixture.js";
+import { AMD64, ask, askOne, dirtyBytes, fixture, R, RW, VTD48, W } from "./engine-fixture.js";
 
 const misses = (port: { counters: { misses: number } }): number => port.counters.misses;
 
@@ -88,7 +88,7 @@ describe("permissions", () => {
     "%s: an entry carries W only once the dirty bit is set, and loses it when the bit is cleared", async (_name, geometry) => {
       const { engine, port, domain, route } = await fixture({ ...geometry, accessed: "set", dirty: "set" });
       engine.map(domain, 0x200000n, 0x3fffffn, 0x40000000n, RW);
-      const dirty = (clear: boolean): bigint => engine.clearDirty(domain, 0x200000n, 0x3fffffn, clear);
+      const dirty = (clear: boolean): bigint => dirtyBytes(engine, domain, 0x200000n, 0x3fffffn, clear);
       askOne(port, route, 0x200000n, R);
       expect(dirty(false)).toBe(0n);
       let before = misses(port);
