@@ -14,6 +14,8 @@ export default defineConfig({
         name: "long", include: ["test/long/**/*.test.ts", "test/unit/**/*-property.test.ts"], testTimeout: 1_200_000, setupFiles,
         env: { IOASID_TEST: "long" },
       } },
+      // npm run fuzz
+      { test: { name: "fuzz", include: ["test/fuzz/**/*.fuzz.ts"], setupFiles } },
     ],
   },
 });
