@@ -1,0 +1,92 @@
+// Defects in map, unmap, dirty collection, invalidation after them, and the frame pool.
+const edit = (file, find, replace) => ({ file: `assembly/${file}.ts`, find, replace });
+const MAPS = ["test/unit/engine-map.test.ts", "test/unit/engine-frames.test.ts", "test/unit/conformance.test.ts"];
+const CONFORMANCE = ["test/unit/conformance.test.ts"];
+const IOTLB = ["test/unit/engine-iotlb.test.ts"];
+
+export const TABLES = [
+  {
+    name: "unmap: empty tables are not given back", peer: "seen", tests: MAPS,
+    edits: [edit("table/unmap", "if (whole || !Frames.live(engine, child)) {", "if (whole) {")],
+  },
+  {
+    name: "map: over a mapped page allowed", peer: "seen", tests: MAPS,
+    edits: [edit("table/map", "if (table && anyOf(entry, <u32>((end - at) >> span) + 1, ~(<u64>0))) return OVERLAP;", "")],
+  },
+  {
+    name: "map: input range not checked", peer: "seen", tests: MAPS,
+    edits: [edit("table/map", "if ((((first + bias) | (last + bias)) & high) != 0) return STATUS_RANGE;", "")],
+  },
+  {
+    name: "map: a range that runs out of frames is begun", peer: "seen", tests: MAPS,
+    edits: [edit("table/map", "if (!canTake(engine, tableOrder<F>(), tables)) return STATUS_NO_FRAMES;", "")],
+  },
+  {
+    name: "map: page size chosen without the output address", peer: "seen", tests: MAPS,
+    edits: [edit("table/map", "const joint = at | hpa;", "const joint = at;")],
+  },
+  {
+    name: "unmap: runs past its end", peer: "seen", tests: MAPS,
+    edits: [edit("table/unmap", "const n = <u32>((last - first) >> span) + 1;", "const n = <u32>((last - first) >> span) + 2;")],
+  },
+  {
+    name: "dirty: only the first of equal entries is cleaned", peer: "seen", tests: MAPS,
+    edits: [edit("table/dirty", "      if (held == pte) break;", "      if (held == pte) return true;")],
+  },
+  {
+    name: "Arm: start tables are not put side by side", peer: "missed", tests: CONFORMANCE,
+    edits: [edit("format/aarch64-stage2", "concatenated(): u32 { return CONCATENATED_LG2; }", "concatenated(): u32 { return 0; }")],
+  },
+  {
+    name: "map: all start tables are the first", tests: CONFORMANCE,
+    edits: [edit("table/root", "root + (EntryOf.start(domain, iova) & ~((8 << f.tableLg2()) - 1))", "root")],
+  },
+  {
+    name: "unmap: tables larger than a frame are given back as one frame", peer: "missed", tests: CONFORMANCE,
+    edits: [edit("table/unmap", "retireFrame(engine, table, tableOrder<F>());", "retireFrame(engine, table, 0);")],
+  },
+  {
+    name: "unmap: the IOTLB keeps the last page of the range", peer: "missed", tests: IOTLB,
+    edits: [edit("invalidate", "<u32>(((last & mask) >> lg2) - page), RING_DROP", "<u32>(((last & mask) >> lg2) - page) >> 1, RING_DROP")],
+  },
+  {
+    name: "map: output range not checked", peer: "missed", tests: MAPS,
+    edits: [edit("table/map", "return hpaLast < hpa || (hpaLast & ~lowBits(load<u32>(domain, DOMAIN_OUTPUT_LG2))) != 0 ? STATUS_RANGE : STATUS_OK;", "return STATUS_OK;")],
+  },
+  {
+    name: "unmap: bytes of a range counted in 32 bits", peer: "missed", tests: MAPS,
+    edits: [edit("table/unmap", "      bytes += <u64>1 << span;\n    } else if (kind == TABLE) {", "      bytes += <u64>(<u32>1 << span);\n    } else if (kind == TABLE) {")],
+  },
+  {
+    name: "map: leaves run on where a larger one may start", tests: MAPS,
+    edits: [edit("table/map", "const limit = larger ? min(at | lowBits(<u32>ctz(larger)), last) : last;", "const limit = last;")],
+  },
+  {
+    name: "map: tables that two pieces share are counted twice", tests: MAPS,
+    edits: [edit("table/map", "if (kind == EMPTY && (at ^ after) >> span != 0) tables++;", "if (kind == EMPTY) tables++;")],
+  },
+  {
+    name: "unmap: a leaf may be cut", tests: MAPS,
+    edits: [edit("table/unmap", "return (at & ~within) < first || (at | within) > last;", "return false;")],
+  },
+  {
+    name: "unmap: live entries not counted down", tests: MAPS,
+    edits: [edit("table/unmap", "  Frames.addLive(engine, table, -live);\n", "")],
+  },
+  {
+    name: "frames: limbo is given out while readers are inside", tests: ["assembly/__tests__/frames.spec.ts"],
+    edits: [edit("table/frames", "  store<u32>(list, index + 1, ENGINE_FRAME_LIMBO);\n  store<u32>(engine, load<u32>(engine, ENGINE_FRAMES_LIMBO)", "  addFree(engine, index, order);\n  store<u32>(engine, load<u32>(engine, ENGINE_FRAMES_LIMBO)")],
+  },
+  {
+    name: "frames: a table is handed out with what was in it", tests: MAPS,
+    edits: [edit("table/frames", "  if (clear) memory.fill(frame, 0, FRAME_BYTES << order);\n", "")],
+  },
+  {
+    name: "frames: the second half of a split block is lost", tests: ["assembly/__tests__/frames.spec.ts"],
+    edits: [edit("table/frames", "    addFree(engine, index + (1 << from), from);\n", "")],
+  },
+  {
+    name: "dirty: a leaf that the range cuts is cleaned", tests: MAPS,
+    edits: [edit("table/dirty", "clear && whole)) bytes", "clear)) bytes")],
+  },
+];

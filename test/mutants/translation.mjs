@@ -1,0 +1,121 @@
+// Defects in walking, marking, caching and refusing.
+const edit = (file, find, replace) => ({ file: `assembly/${file}.ts`, find, replace });
+const WALKS = ["test/unit/walk-property.test.ts"];
+const TWO_STAGES = ["test/unit/two-stage-property.test.ts"];
+const MARKS = ["test/unit/marks-property.test.ts"];
+const NESTED = ["test/unit/engine-nested.test.ts"];
+const IOTLB = ["test/unit/engine-iotlb.test.ts"];
+
+export const TRANSLATION = [
+  {
+    name: "walk: offset inside the page dropped", peer: "missed", tests: WALKS,
+    edits: [edit("table/walk", "f.leafAddress(pte, level) | (iova & lowBits(lg2));", "f.leafAddress(pte, level) | (iova & lowBits(lg2) & ~(<u64>0xfff));")],
+  },
+  {
+    name: "walk: index of concatenated start tables truncated to one table", peer: "missed", tests: WALKS,
+    edits: [edit("format/format", "load<u32>(domain, DOMAIN_TOP_SHIFT)) & ~7;", "load<u32>(domain, DOMAIN_TOP_SHIFT)) & 0xff8;")],
+  },
+  {
+    name: "walk: reserved bits of leaves do not refuse", tests: WALKS,
+    edits: [edit("table/walk", "load<u64>(half, DOMAIN_RESERVED_TABLE) : load<u64>(half, DOMAIN_RESERVED_LEAF)", "load<u64>(half, DOMAIN_RESERVED_TABLE) : 0")],
+  },
+  {
+    name: "batch walk: reserved bits of leaves do not refuse", tests: WALKS,
+    edits: [edit("table/batch-walk", "if (!changetype<S>(0).trusted() && (pte & load<u64>(half, DOMAIN_RESERVED_LEAF)) != 0) return false;", "")],
+  },
+  {
+    name: "walk: address rule not checked", tests: WALKS,
+    edits: [edit("table/walk", "load<u64>(half, DOMAIN_HIGH)) != 0) {", "load<u64>(half, DOMAIN_HIGH)) != 0 && false) {")],
+  },
+  {
+    name: "walk: bits of skipped levels do not count", tests: WALKS,
+    edits: [edit("table/walk", "return next + 1 == level ||", "return true ||")],
+  },
+  {
+    name: "walk: access flag judged after permission", tests: WALKS,
+    edits: [
+      edit("table/walk", "  if (flags & DOMAIN_ACCESS_FAULT && !accessed) return end(out, REASON_ACCESS_FLAG, f.stage(), level);\n", ""),
+      edit("table/walk", "  if (flags & DOMAIN_SET_DIRTY && f.clean(pte))", "  if (flags & DOMAIN_ACCESS_FAULT && !accessed) return end(out, REASON_ACCESS_FLAG, f.stage(), level);\n  if (flags & DOMAIN_SET_DIRTY && f.clean(pte))"),
+    ],
+  },
+  {
+    name: "two stages: permissions of stage 2 do not count", tests: TWO_STAGES,
+    edits: [edit("table/walk", "perm & load<u32>(out, WALK_PERM), WALK_PERM", "perm, WALK_PERM")],
+  },
+  {
+    name: "two stages: the page has the size of stage 1", tests: TWO_STAGES,
+    edits: [edit("table/walk", "min(lg2, load<u32>(out, WALK_LEAF_LG2))", "lg2")],
+  },
+  {
+    name: "two stages: tables are read at their intermediate address", tests: TWO_STAGES,
+    edits: [edit("table/walk", "    address = load<u64>(out, WALK_HPA);\n", "")],
+  },
+  {
+    name: "two stages: a refused table access counts as the access itself", tests: TWO_STAGES,
+    edits: [edit("table/walk", "      store<u32>(out, CLASS_TABLE, WALK_CLASS);\n", "")],
+  },
+  {
+    name: "two halves: bit 55 does not choose", tests: WALKS,
+    edits: [edit("request", "DOMAIN_HALVES && (iova >> HALF_BIT) & 1", "DOMAIN_HALVES && (iova >> HALF_BIT) & 0")],
+  },
+  {
+    name: "dirty: a write leaves the dirty bit clear", tests: NESTED,
+    edits: [edit("table/mark", "return write || flags & DOMAIN_SET_ACCESSED ? f.marked(pte, table, write) : pte;", "return write || flags & DOMAIN_SET_ACCESSED ? f.marked(pte, table, false) : pte;")],
+  },
+  {
+    name: "two stages: a stage-1 entry is marked although stage 2 forbids writing it", tests: NESTED,
+    edits: [edit("table/mark", "        if (reason) return reason;\n", "")],
+  },
+  {
+    name: "two stages: the dirty bit of stage 2 is not asked for", tests: NESTED,
+    edits: [edit("table/walk", "store<u32>(out, clean | load<u32>(out, WALK_CLEAN), WALK_CLEAN);", "store<u32>(out, clean, WALK_CLEAN);")],
+  },
+  {
+    name: "dirty: a clean page is cached writable", tests: IOTLB,
+    edits: [edit("table/batch-walk", "if (flags & DOMAIN_SET_DIRTY && f.clean(pte)) perm &= ~PERM_ANY_W;", "")],
+  },
+  {
+    name: "marks: stored without looking whether the guest has written meanwhile", tests: ["test/unit/marks-concurrent.test.ts"],
+    edits: [edit("table/mark", "if (atomic.cmpxchg<u64>(load<u32>(step, STEP_AT), pte, marked) != pte) return WALK_AGAIN;", "atomic.store<u64>(load<u32>(step, STEP_AT), marked);")],
+  },
+  {
+    name: "accessed: pointers are not marked", tests: MARKS,
+    edits: [edit("table/mark", "  const write = !table && output", "  if (table) return pte;\n  const write = !table && output")],
+  },
+  {
+    name: "slots: the word behind a slot can be read", tests: ["test/unit/engine-memory.test.ts"],
+    edits: [edit("memory", "(<u64>index - fastFirst) <= fastSpan;", "(<u64>index - fastFirst) <= fastSpan + 8;")],
+  },
+  {
+    name: "slots: tables in device slots can be read", tests: WALKS,
+    edits: [edit("memory", "  if (kind != SLOT_MEMORY) return NOWHERE;\n", "")],
+  },
+  {
+    name: "IOTLB: bits of the iova above the tag are ignored", tests: IOTLB,
+    edits: [edit("translate", "((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) | (<u64>need", "(<u64>need")],
+  },
+  {
+    name: "IOTLB: permissions of an entry are not looked at", tests: IOTLB,
+    edits: [edit("translate", " | (<u64>need & ~(data & PERM_MASK));", ";")],
+  },
+  {
+    name: "attach: a moved route keeps the address rule of the table that it led to before", peer: "missed", tests: IOTLB,
+    edits: [edit("route", "  setRule(engine, domain, route);\n", "")],
+  },
+  {
+    name: "IOTLB: a new domain may take the ids of the one before", tests: IOTLB,
+    edits: [edit("invalidate", "  store<u32>(engine, id + 2, ENGINE_ID_NEXT);\n  store<u32>(domain, id, DOMAIN_ID);\n  atomic", "  store<u32>(domain, id, DOMAIN_ID);\n  atomic")],
+  },
+  {
+    name: "IOTLB: domains above a changed second stage keep their entries", tests: NESTED,
+    edits: [edit("invalidate", "  let left = load<u32>(domain, DOMAIN_USERS);", "  let left: u32 = 0;")],
+  },
+  {
+    name: "ring: a port that fell behind by a whole ring keeps its entries", tests: IOTLB,
+    edits: [edit("invalidate", "    clearIotlb(port);\n  } else {", "  } else {")],
+  },
+  {
+    name: "ids: after the last one the first is given out again, without clearing", tests: IOTLB,
+    edits: [edit("invalidate", "  pushRing(engine, 0, 0, RING_CLEAR);\n", "")],
+  },
+];
