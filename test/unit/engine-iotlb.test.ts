@@ -162,6 +162,19 @@ describe("ids and invalidation", () => {
     for (let page = 0n; page < 1024n; page++) expect(askOne(port, route, page << 12n, R).fault).toBe("not-present");
   });
 
+  it("a moved route obeys the address rule of the table it leads to now", async () => {
+    const { engine, port, domain, route } = await fixture({ ...VTD48, rule: "sign-tbi" });
+    const strict = engine.createDomain(VTD48);
+    engine.map(domain, 0x7000n, 0x7fffn, 0x5000n, RW);
+    engine.map(strict, 0x7000n, 0x7fffn, 0x9000n, RW);
+    const tagged = 0x7000n | (0xaan << 56n);
+    expect(askOne(port, route, tagged, R).hpa).toBe(0x5000n);
+    engine.attachRoute(route, strict);
+    expect(askOne(port, route, 0x7000n, R).hpa).toBe(0x9000n);
+    expect(askOne(port, route, tagged, R).fault).toBe("address-width");
+    expect(ask(port, route, [0x7000n, tagged], R)[1]?.fault).toBe("address-width");
+  });
+
   it("moving a route leaves nothing of the old space behind", async () => {
     const { engine, port, domain, route } = await fixture();
     const other = engine.createDomain(VTD48);
