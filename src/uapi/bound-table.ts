@@ -26,16 +26,16 @@ export interface BindArguments {
 }
 
 /**
- * Binds a guest's table to a child that has neither maps nor children. Without `dryRun` false only checks.
- * @throws IoctlError EINVAL (no child, format), EOPNOTSUPP (the IOMMU has no such tables), EBUSY (has maps or children), EEXIST
- * (has a table), EFAULT (the parent does not map addr), ENOSPC, EDEADLK, and what `requireReady` throws.
+ * Binds a guest's table to a child that has neither maps nor children and tracks no writes. With `dryRun` only checks.
+ * @throws IoctlError EINVAL (no child, format), EOPNOTSUPP (the IOMMU has no such tables), EBUSY (has maps or children, or tracks),
+ * EEXIST (has a table), EFAULT (the parent does not map addr), ENOSPC, EDEADLK, and what `requireReady` throws.
  */
 export function bindTable(call: Call, space: Ioasid, arg: BindArguments, dryRun: boolean): void {
   space.requireReady(call);
   const { parent } = space;
   if (parent === undefined) throw notNested(call, space.number);
   if (space.pgtable !== undefined) throw alreadyBound(call, space);
-  if (space.areas.size > 0 || space.children.size > 0) throw inUse(call, space);
+  if (space.areas.size > 0 || space.children.size > 0 || space.dirty.enabled) throw inUse(call, space);
   const table = takeTable(call, parent, arg);
   const resident = space.domain;
   if (resident === undefined) {

@@ -194,7 +194,7 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   /**
    * Gives a child a guest's table in place of maps: the IOMMU walks it in the parent's addresses.
    * @throws IoctlError ENOENT, EINVAL (no child, a bad format), EOPNOTSUPP (the IOMMU has no such tables), EBUSY (it has maps or
-   * children), EEXIST (it has a table), EFAULT (the parent does not map `addr`), ENOSPC, EDEADLK, ENODEV.
+   * children, or tracks writes), EEXIST (it has a table), EFAULT (the parent does not map `addr`), ENOSPC, EDEADLK, ENODEV.
    */
   bindPgtable(arg: R.BindPgtable): void {
     const call = this.#take(R.IOASID_BIND_PGTABLE, arg);

@@ -79,13 +79,17 @@ function hasChild(call: Call, ioasid: number, child: Ioasid): IoctlError {
   return new IoctlError("EBUSY", call.name, `ioasid ${child.number} is nested on ioasid ${ioasid}`, details);
 }
 
-/** A table cannot be bound where there are maps or children. */
+/** A table cannot be bound where there are maps or children, or where writes are tracked. */
 export function inUse(call: Call, { number: ioasid, areas, children }: Ioasid): IoctlError {
   const [child] = children;
   if (child !== undefined) return hasChild(call, ioasid, child);
   const [area] = areas;
-  const conflict = { kind: "mapping", ioasid, first: firstByte(area!.first), last: lastByte(area!.last) } as const;
-  const reason = `ioasid ${ioasid} has maps, the first is ${hexPages(area!.first, area!.last)}`;
+  if (area === undefined) {
+    const hint = "switch tracking off: writes through a guest's table are dirty pages of the parent";
+    return new IoctlError("EBUSY", call.name, `ioasid ${ioasid} tracks dirty pages`, { field: "ioasid", value: ioasid, hint });
+  }
+  const conflict = { kind: "mapping", ioasid, first: firstByte(area.first), last: lastByte(area.last) } as const;
+  const reason = `ioasid ${ioasid} has maps, the first is ${hexPages(area.first, area.last)}`;
   const hint = "a space is mapped or bound, not both: unmap first";
   return new IoctlError("EBUSY", call.name, reason, { field: "ioasid", value: ioasid, conflict, hint });
 }
