@@ -3,6 +3,7 @@
 // another, and what leaves a table is not forgotten. May import iommu/ (types) and tree-change.ts, arguments.ts, page-set.ts.
 // Ranges are inclusive, first..last, in pages of 4 KiB.
 
+import type { Domain } from "../iommu/domain.js";
 import { firstByte } from "./arguments.js";
 import type { Ioasid } from "./ioasid.js";
 import { PageSet } from "./page-set.js";
@@ -31,10 +32,23 @@ function record(space: Ioasid, first: number, last: number): void {
   }
 }
 
-/** Moves the dirty bits of the space's own table, for pages first..last, into the logs. */
+/** Pages of the leaf that maps a page; 1 where nothing is mapped. */
+function leafPages(domain: Domain, page: number): number {
+  const [leaf] = domain.leafRuns(firstByte(page), 4096n);
+  return leaf === undefined ? 1 : 2 ** (leaf.lg2 - 12);
+}
+
+/**
+ * Moves the dirty bits of the space's own table, for pages first..last, into the logs; of leaves at the ends for all their pages.
+ * A leaf is cleaned whole or not at all: one that kept its bit would be reported again and again.
+ */
 function harvestOwn(space: Ioasid, first: number, last: number): void {
-  if (space.domain === undefined || !tracksDirty(space)) return;
-  for (const run of space.domain.collectDirty(firstByte(first), firstByte(last - first + 1), true)) {
+  const { domain } = space;
+  if (domain === undefined || !tracksDirty(space)) return;
+  const from = first - first % leafPages(domain, first);
+  const pages = leafPages(domain, last);
+  const end = last - last % pages + pages;
+  for (const run of domain.collectDirty(firstByte(from), firstByte(end - from), true)) {
     record(space, Number(run.first >> 12n), Number(run.last >> 12n));
   }
 }
