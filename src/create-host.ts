@@ -19,6 +19,8 @@ export interface DeviceOptions {
   rid: number;
   /** Name of its IOMMU. Default: the first. */
   iommu?: string;
+  /** Number of its IOMMU group, 0..2^31-1; devices of one number share the group, and its IOMMU. Default: a group of its own. */
+  group?: number;
 }
 
 /** A range of host-physical addresses whose bytes are in an adopted memory; all multiples of 4096. */
@@ -90,11 +92,14 @@ function makeIommus(engine: Engine, options: readonly IommuOptions[]): Map<strin
   return iommus;
 }
 
-function checkDevices(options: readonly DeviceOptions[], iommus: Map<string, Iommu>): { name: string; rid: number; iommu: string }[] {
+type CheckedDevice = Required<DeviceOptions>;
+
+function checkDevices(options: readonly DeviceOptions[], iommus: Map<string, Iommu>): CheckedDevice[] {
   const [first = ""] = iommus.keys();
   const names = new Set<string>();
   const rids = new Set<number>();
-  return options.map(({ name, rid, iommu = first }) => {
+  const groups = chooseGroups(options);
+  return options.map(({ name, rid, iommu = first }, index) => {
     if (typeof name !== "string" || !/^[\w.:-]+$/.test(name) || names.has(name)) {
       throw new EngineError("BAD_OPTION", `must be a new name of letters, digits and ._:-, not ${String(name)}`, "devices.name", name);
     }
@@ -106,8 +111,26 @@ function checkDevices(options: readonly DeviceOptions[], iommus: Map<string, Iom
     }
     names.add(name);
     rids.add(rid);
-    return { name, rid, iommu };
+    return { name, rid, iommu, group: groups[index]! };
+  }).map(oneIommuAGroup);
+}
+
+/** Groups without a number get the lowest ones that are free, from 1 up. */
+function chooseGroups(options: readonly DeviceOptions[]): number[] {
+  const given = new Set(options.map(({ group }) => group));
+  let next = 1;
+  return options.map(({ group }) => {
+    if (group !== undefined) return integerIn("devices.group", group, 0, 2 ** 31 - 1);
+    while (given.has(next)) next++;
+    return next++;
   });
+}
+
+function oneIommuAGroup(device: CheckedDevice, _index: number, devices: readonly CheckedDevice[]): CheckedDevice {
+  const other = devices.find(({ group, iommu }) => group === device.group && iommu !== device.iommu);
+  if (other === undefined) return device;
+  const reason = `${device.name} and ${other.name} share group ${device.group} behind two IOMMUs`;
+  throw new EngineError("BAD_OPTION", reason, "devices.group", device.group);
 }
 
 function makeRam(engine: Engine, options: HostOptions): RamOptions[] {

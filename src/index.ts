@@ -22,5 +22,6 @@ export type { Conflict, ErrnoName } from "./uapi/errno.js";
 export { O_RDWR } from "./uapi/host.js";
 export { VfioDeviceFd } from "./uapi/device-fd.js";
 export { IoasidFd } from "./uapi/ioasid-fd.js";
+export { VfioGroupFd } from "./uapi/group-fd.js";
 export type { BackingArgument, Mapped, Mmap } from "./uapi/process.js";
 export * from "./uapi/requests.js";

@@ -67,6 +67,12 @@ export class Domain {
     return bytes === L.UNMAP_REFUSED ? "refused" : bytes;
   }
 
+  /** Drops what is cached of [iova, iova + size), or of everything: the guest changed its table. */
+  invalidate(iova?: bigint, size?: bigint): void {
+    if (iova === undefined || size === undefined) this.#engine.flushDomain(this.index);
+    else this.#engine.invalidate(this.index, iova, iova + size - 1n);
+  }
+
   /** DMA of (rid, pasid) goes here from now on; a pair that went elsewhere is moved. */
   attach(rid: number, pasid?: number): "ok" | "no-route" | "in-section" {
     const route = this.#engine.route(rid, pasid);

@@ -1,5 +1,6 @@
 // One simulated host IOMMU: a model and the engine that it translates in. Imports engine and its own folder.
 import type { Engine } from "../engine/engine.js";
+import { ROUTE_NONE } from "../engine/layout.js";
 import { Domain } from "./domain.js";
 import type { IommuModel } from "./model.js";
 
@@ -10,5 +11,10 @@ export class Iommu {
   createDomain(): Domain {
     const { format, levels, inputWidth, rule, outputWidth } = this.model;
     return new Domain(this, this.engine.createDomain({ format, levels, width: inputWidth, rule, outputWidth }));
+  }
+
+  /** Makes sure that DMA of (rid, pasid) can be led somewhere: false when the engine has no route left. */
+  reserveRoute(rid: number, pasid?: number): boolean {
+    return this.engine.route(rid, pasid) !== ROUTE_NONE;
   }
 }

@@ -91,6 +91,12 @@ export function takeU32(call: Call, field: string, value: number | undefined): n
   throw badInteger(call, field, value, "an integer of 0..4294967295");
 }
 
+/** false when absent. @throws IoctlError EINVAL unless it is a boolean. */
+export function takeBoolean(call: Call, field: string, value: boolean | undefined): boolean {
+  if (value === undefined || typeof value === "boolean") return value ?? false;
+  throw badInteger(call, field, value, "true or false");
+}
+
 /** The number of whole pages in an address or a size. @throws IoctlError EINVAL unless it is a u64 and a multiple of 4096. */
 export function takePages(call: Call, field: string, value: U64 | undefined): number {
   // Below 2^53 the conversion and the division are exact, and much cheaper than arithmetic on bigints.

@@ -1,14 +1,15 @@
 // The file behind /dev/vfio/devices/<name>: binding a device to an ioasid fd, and routing its DMA to an ioasid.
-// May import arguments.ts, errno.ts, ids.ts, ioasid-fd.ts, open-file.ts, requests.ts. Calls: RFC section 2.2; the label that bind
+// May import arguments.ts, errno.ts, ids.ts, ioasid-fd.ts, nesting-errors.ts, open-file.ts, requests.ts. Calls: RFC section 2.2; the label that bind
 // answers is what Gunthorpe's review of section 5.6 asks for.
 
-import { checkStruct, hex, show, takeU32, takeU64 } from "./arguments.js";
+import { checkStruct, hex, show, takeBoolean, takeU32, takeU64 } from "./arguments.js";
 import type { Binding, Device } from "./device.js";
 import { inSection } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import type { Ids } from "./ids.js";
 import type { Ioasid } from "./ioasid.js";
 import { IoasidFd } from "./ioasid-fd.js";
+import { attachedBelow, needsParent } from "./nesting-errors.js";
 import { type FileTable, OpenFile } from "./open-file.js";
 import {
   type AttachIoasid, type BindIoasidFd, type Call, type Calls, REQUESTS, type UnbindIoasidFd, VFIO_ATTACH_IOASID,
@@ -36,25 +37,37 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
   /**
    * Gives the device to an ioasid fd, which from here on decides where its DMA goes: nowhere until it is attached.
    * @returns the label that faults of the device carry, 1..2^32-1, never given twice by a host.
-   * @throws IoctlError EBADF (either fd is closed), EBADFD (the other fd is no ioasid fd), EBUSY (bound), EINVAL (cookie).
+   * @throws IoctlError EBADF (either fd is closed), EBADFD (the other fd is no ioasid fd), EBUSY (bound, or a
+   * device of its group is bound to another fd), EINVAL (cookie).
    */
   bindIoasidFd(arg: BindIoasidFd): number {
     this.use(BIND);
     checkStruct(BIND, arg);
     const ioasidFd = this.#takeIoasidFd(BIND, arg.ioasidFd);
     const cookie = arg.cookie === undefined ? 0n : takeU64(BIND, "cookie", arg.cookie);
-    const { binding, name } = this.device;
+    const { binding, name, group } = this.device;
     if (binding !== undefined) {
       const reason = `${name} is bound to fd ${binding.ioasidFd.number}, through fd ${binding.owner.number}`;
       const hint = binding.owner === this ? "unbind it first" : "attach through that fd: a device has one user at a time";
       const conflict = { kind: "device", device: name } as const;
       throw new IoctlError("EBUSY", BIND.name, reason, { field: "ioasidFd", value: ioasidFd.number, conflict, hint });
     }
+    const other = group.devices.find((device) => device.binding !== undefined && device.binding.ioasidFd !== ioasidFd);
+    if (other !== undefined) throw this.#groupIsElsewhere(other, ioasidFd);
     const label = this.#labels.take();
     if (label === undefined) throw new IoctlError("ENOSPC", BIND.name, "the host has used up its device labels");
     this.device.binding = { ioasidFd, owner: this, label, cookie };
     ioasidFd.devices.add(this.device);
     return label;
+  }
+
+  /** The devices of a group cannot be kept from each other, so they have one user. */
+  #groupIsElsewhere({ name, binding }: Device, ioasidFd: IoasidFd): IoctlError {
+    const { name: own, group } = this.device;
+    const reason = `${own} shares group ${group.number} with ${name}, which is bound to fd ${binding!.ioasidFd.number}`;
+    const conflict = { kind: "device", device: name } as const;
+    const hint = "bind all devices of a group to one fd";
+    return new IoctlError("EBUSY", BIND.name, reason, { field: "ioasidFd", value: ioasidFd.number, conflict, hint });
   }
 
   /** Ends the binding. @throws IoctlError EBADF, EINVAL (not bound through this fd, or bound to another), EBUSY (attached). */
@@ -66,31 +79,42 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
       const reason = `${this.device.name} is bound to fd ${ioasidFd.number}, not to this one`;
       throw new IoctlError("EINVAL", UNBIND.name, reason, { field: "ioasidFd", value: arg.ioasidFd });
     }
-    if (this.device.attached !== undefined) throw this.#isAttached(UNBIND, "detach it first");
+    const { attached } = this.device;
+    if (attached !== undefined) throw this.#isAttached(UNBIND, attached, "detach it first");
     this.#release(ioasidFd);
   }
 
   /**
-   * Routes the device's DMA to an ioasid of the bound fd.
-   * @throws IoctlError EBADF, EOPNOTSUPP (flags), EINVAL (not bound through this fd; the device's IOMMU is of another model than
-   * that of the devices there, or cannot take the maps), ENOENT (no such ioasid), EBUSY (attached), ENOMEM, ENOSPC, EDEADLK.
+   * Routes the DMA of the device to an ioasid of the bound fd, once all devices of its group are attached there. A child takes a
+   * device that is attached to its parent, and stays attached there: the deepest counts.
+   * @throws IoctlError EBADF, EOPNOTSUPP (flags), EINVAL (not bound through this fd; not attached to the parent; the device's IOMMU
+   * is of another model than that of the devices there, or cannot take what is there), ENOENT (no such ioasid), EBUSY (attached,
+   * or to another space that is not the parent), ENOMEM, ENOSPC, EDEADLK.
    */
   attachIoasid(arg: AttachIoasid): void {
     const ioasid = this.#takeTarget(ATTACH, arg);
-    if (this.device.attached !== undefined) throw this.#isAttached(ATTACH, "a device has one address space: detach it first");
-    ioasid.attach(this.device);
+    const dryRun = takeBoolean(ATTACH, "dryRun", arg.dryRun);
+    const { attached } = this.device;
+    if (this.device.isAttachedTo(ioasid)) throw this.#isAttached(ATTACH, ioasid, "it is there already");
+    if (attached !== ioasid.parent) {
+      if (ioasid.parent !== undefined && !this.device.isAttachedTo(ioasid.parent)) throw needsParent(ATTACH, this.device, ioasid);
+      throw this.#isAttached(ATTACH, attached!, "a device has one address space, or a chain of nested ones: detach it first");
+    }
+    ioasid.attach(this.device, dryRun);
   }
 
-  /** Blocks the device's DMA again. @throws IoctlError EBADF, EOPNOTSUPP, EINVAL, ENOENT (not attached there, too), EDEADLK. */
+  /**
+   * The device falls back to the ioasid's parent; without one its DMA is blocked again.
+   * @throws IoctlError EBADF, EOPNOTSUPP, EINVAL, ENOENT (not attached there, too), EBUSY (attached to a child of it), EDEADLK.
+   */
   detachIoasid(arg: AttachIoasid): void {
     const ioasid = this.#takeTarget(DETACH, arg);
     const { attached, name } = this.device;
-    if (attached !== ioasid) {
-      const hint = attached === undefined ? "it is attached to none" : `it is attached to ioasid ${attached.number}`;
-      const reason = `${name} is not attached to ioasid ${ioasid.number}`;
-      throw new IoctlError("ENOENT", DETACH.name, reason, { field: "ioasid", value: ioasid.number, hint });
-    }
-    ioasid.detach(DETACH, this.device);
+    if (attached === ioasid) return ioasid.detach(DETACH, this.device);
+    if (this.device.isAttachedTo(ioasid)) throw attachedBelow(DETACH, this.device, ioasid.number, attached!);
+    const hint = attached === undefined ? "it is attached to none" : `it is attached to ioasid ${attached.number}`;
+    const reason = `${name} is not attached to ioasid ${ioasid.number}`;
+    throw new IoctlError("ENOENT", DETACH.name, reason, { field: "ioasid", value: ioasid.number, hint });
   }
 
   /** Detaches and unbinds what was bound through this fd. @throws IoctlError EBADF, EDEADLK. */
@@ -99,7 +123,7 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     const { binding, attached } = this.device;
     if (binding?.owner === this) {
       if (attached?.inSection) throw inSection(CLOSE);
-      attached?.detach(CLOSE, this.device);
+      while (this.device.attached !== undefined) this.device.attached.detach(CLOSE, this.device);
       this.#release(binding.ioasidFd);
     }
     this.end();
@@ -129,8 +153,7 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     throw new IoctlError("EINVAL", call.name, reason, { field: "fd", value: this.number, hint });
   }
 
-  #isAttached(call: Call, hint: string): IoctlError {
-    const ioasid = this.device.attached!.number;
+  #isAttached(call: Call, { number: ioasid }: Ioasid, hint: string): IoctlError {
     const details = { field: "ioasid", value: ioasid, conflict: { kind: "ioasid", ioasid }, hint } as const;
     return new IoctlError("EBUSY", call.name, `${this.device.name} is attached to ioasid ${ioasid}`, details);
   }

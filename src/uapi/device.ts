@@ -1,8 +1,9 @@
-// A device of the host: its place on the bus, and to what it is bound and attached. Shared by all fds that open it.
+// A device of the host: its place on the bus, its group, and to what it is bound and attached. Shared by all fds that open it.
 // Imports types only.
 
 import type { Iommu } from "../iommu/iommu.js";
 import type { VfioDeviceFd } from "./device-fd.js";
+import type { Group } from "./group.js";
 import type { Ioasid } from "./ioasid.js";
 import type { IoasidFd } from "./ioasid-fd.js";
 
@@ -22,13 +23,38 @@ export class Device {
   readonly rid: number;
   /** The IOMMU that its DMA goes through. */
   readonly iommu: Iommu;
+  readonly group: Group;
   binding: Binding | undefined;
-  /** The ioasid that its DMA is routed to; without one it is blocked. */
+  /**
+   * The deepest space that it is attached to without a PASID. It is attached to that one's parent too, and so on up to the root:
+   * the parent is what detaching falls back to.
+   */
   attached: Ioasid | undefined;
+  /** Where its DMA is led: what the whole group is attached to. Without one it is blocked. */
+  #routed: Ioasid | undefined;
 
-  constructor(name: string, rid: number, iommu: Iommu) {
+  constructor(name: string, rid: number, iommu: Iommu, group: Group) {
     this.name = name;
     this.rid = rid;
     this.iommu = iommu;
+    this.group = group;
+    group.devices.push(this);
+  }
+
+  get routed(): Ioasid | undefined {
+    return this.#routed;
+  }
+
+  isAttachedTo(space: Ioasid): boolean {
+    for (let each = this.attached; each !== undefined; each = each.parent) if (each === space) return true;
+    return false;
+  }
+
+  /** Leads its DMA to a space that has a table, or blocks it. Precondition: no section is open, the route is reserved. */
+  route(space: Ioasid | undefined): void {
+    if (space === this.#routed) return;
+    const status = space === undefined ? this.#routed!.domain!.detach(this.rid) : space.domain!.attach(this.rid);
+    if (status !== "ok") throw new Error(`the route of ${this.name} was refused: ${status}`);
+    this.#routed = space;
   }
 }

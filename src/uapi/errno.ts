@@ -3,6 +3,7 @@
 
 /** The errnos that the calls use, with their numbers in Linux (x86, and most other architectures). */
 export const ERRNO = {
+  EPERM: 1,
   ENOENT: 2,
   EBADF: 9,
   ENOMEM: 12,
@@ -28,11 +29,12 @@ export const ERRNO_NAME: ReadonlyMap<number, ErrnoName> = new Map(
 
 /** The object that stands in the way of a call. Addresses are bytes; which of the fields are there depends on `kind`. */
 export interface Conflict {
-  readonly kind: "mapping" | "reserved" | "memory" | "slot" | "device" | "ioasid";
+  readonly kind: "mapping" | "reserved" | "memory" | "slot" | "device" | "ioasid" | "group";
   readonly first?: bigint;
   readonly last?: bigint;
   readonly ioasid?: number;
   readonly device?: string;
+  readonly group?: number;
 }
 
 export interface IoctlErrorDetails {

@@ -7,6 +7,8 @@ import { show } from "./arguments.js";
 import { Device } from "./device.js";
 import { VfioDeviceFd } from "./device-fd.js";
 import { IoctlError } from "./errno.js";
+import { Group } from "./group.js";
+import { VfioGroupFd } from "./group-fd.js";
 import { Ids } from "./ids.js";
 import { IoasidFd } from "./ioasid-fd.js";
 import { FileTable, OpenFile } from "./open-file.js";
@@ -17,8 +19,8 @@ import type { FdArgument, IoctlArgs, IoctlResult, RequestNumber } from "./reques
 export interface HostParts {
   readonly engine: Engine;
   readonly iommus: ReadonlyMap<string, Iommu>;
-  /** Names and rids are unique; `iommu` is a key of `iommus`. */
-  readonly devices: readonly { readonly name: string; readonly rid: number; readonly iommu: string }[];
+  /** Names and rids are unique; `iommu` is a key of `iommus`; devices of one group have one IOMMU. */
+  readonly devices: readonly { readonly name: string; readonly rid: number; readonly iommu: string; readonly group: number }[];
   /** RAM that the process can get by `mmap`; its slots exist already. */
   readonly ram: readonly RamRange[];
   /** Bytes that maps of the process may pin. */
@@ -38,6 +40,7 @@ export interface DeviceLabel {
 export const O_RDWR = 2;
 const ACCESS_MODE = 3;
 const DEVICES = "/dev/vfio/devices/";
+const GROUPS = "/dev/vfio/";
 const LAST_LABEL = 2 ** 32 - 1;
 /** Host-physical addresses end here when no IOMMU narrows them. */
 const HPA_WIDTH = 56;
@@ -50,10 +53,13 @@ export class Host {
   readonly #labels = new Ids(LAST_LABEL);
   readonly #byName = new Map<string, Device>();
   readonly #byRid = new Map<number, Device>();
+  readonly #groups = new Map<string, Group>();
 
   constructor({ engine, iommus, devices, ram, lockLimit, strictAttach }: HostParts) {
-    for (const { name, rid, iommu } of devices) {
-      const device = new Device(name, rid, iommus.get(iommu)!);
+    for (const { name, rid, iommu, group: number } of devices) {
+      const group = this.#groups.get(String(number)) ?? new Group(number);
+      this.#groups.set(String(number), group);
+      const device = new Device(name, rid, iommus.get(iommu)!, group);
       this.#byName.set(name, device);
       this.#byRid.set(rid, device);
     }
@@ -63,8 +69,8 @@ export class Host {
   }
 
   /**
-   * Opens `/dev/ioasid` or `/dev/vfio/devices/<name>`. Every open makes a new file, numbered from 3 up.
-   * @throws IoctlError ENOENT when the path is unknown, EINVAL when the mode is not O_RDWR.
+   * Opens `/dev/ioasid`, `/dev/vfio/devices/<name>` or `/dev/vfio/<group>`. Every open makes a new file, numbered from 3 up.
+   * @throws IoctlError ENOENT when the path is unknown, EINVAL when the mode is not O_RDWR, EBUSY when the group is open.
    */
   readonly open = <P extends string>(path: P, mode: number = O_RDWR): OpenedBy<P> => {
     if (!Number.isInteger(mode) || (mode & ACCESS_MODE) !== O_RDWR) {
@@ -79,12 +85,25 @@ export class Host {
       const options = { process: this.process, strictAttach: this.#strictAttach };
       return this.#files.add((number) => new IoasidFd(number, this.#files, options));
     }
-    const name = typeof path === "string" && path.startsWith(DEVICES) ? path.slice(DEVICES.length) : "";
-    const device = this.#byName.get(name);
-    if (device !== undefined) return this.#files.add((number) => new VfioDeviceFd(number, this.#files, device, this.#labels));
+    const device = this.#byName.get(partAfter(DEVICES, path));
+    if (device !== undefined) return this.#openDevice(device);
+    const group = this.#groups.get(partAfter(GROUPS, path));
+    if (group !== undefined) return this.#openGroup(group);
     const names = [...this.#byName.keys()].map((name) => DEVICES + name);
-    const hint = `there are ${["/dev/ioasid", ...names].join(", ")}`;
+    const hint = `there are ${["/dev/ioasid", ...names, ...[...this.#groups.keys()].map((number) => GROUPS + number)].join(", ")}`;
     throw new IoctlError("ENOENT", "open", `no file ${show(path)}`, { field: "path", value: path, hint });
+  }
+
+  #openDevice(device: Device): VfioDeviceFd {
+    return this.#files.add((number) => new VfioDeviceFd(number, this.#files, device, this.#labels));
+  }
+
+  /** A group has one user, so one fd at a time. */
+  #openGroup(group: Group): VfioGroupFd {
+    const open = this.#files.first((file) => file instanceof VfioGroupFd && file.group === group);
+    if (open === undefined) return this.#files.add((number) => new VfioGroupFd(number, this.#files, group, (device) => this.#openDevice(device)));
+    const details = { field: "path", value: GROUPS + group.number, conflict: { kind: "group", group: group.number }, hint: "close that one" } as const;
+    throw new IoctlError("EBUSY", "open", `group ${group.number} is open as fd ${open.number}`, details);
   }
 
   /**
@@ -120,6 +139,12 @@ export class Host {
   }
 }
 
+/** What follows the folder in a path; empty for another path. */
+function partAfter(folder: string, path: unknown): string {
+  return typeof path === "string" && path.startsWith(folder) ? path.slice(folder.length) : "";
+}
+
 /** The kind of file behind a path, where the path is known to the compiler. */
 export type OpenedBy<P extends string> =
-  P extends "/dev/ioasid" ? IoasidFd : P extends `${typeof DEVICES}${string}` ? VfioDeviceFd : OpenFile;
+  P extends "/dev/ioasid" ? IoasidFd : P extends `${typeof DEVICES}${string}` ? VfioDeviceFd
+  : P extends `${typeof GROUPS}${number}` ? VfioGroupFd : OpenFile;

@@ -47,17 +47,17 @@ export function overlaps(first: number, last: number, other: Pages, ioasid: numb
 }
 
 /** `page` is the first page of the process, from `hva` on, that is missing, or `mapped` without the permission. */
-export function notAccessible(hva: number, page: number, mapped: boolean): IoctlError {
+export function notAccessible(call: Call, hva: number, page: number, mapped: boolean): IoctlError {
   const reason = `the process's memory at ${hex(firstByte(page))} ${mapped ? "does not permit this access" : "is not mapped"}`;
   const hint = mapped ? "map with the flags that its protection allows" : "mmap it first";
-  return new IoctlError("EFAULT", MAP, reason, { field: "vaddr", value: firstByte(hva), hint });
+  return new IoctlError("EFAULT", call.name, reason, { field: "vaddr", value: firstByte(hva), hint });
 }
 
-export function exceedsLimit(account: LockAccount, pages: number): IoctlError {
+export function exceedsLimit(call: Call, account: LockAccount, pages: number): IoctlError {
   const [more, locked] = [firstByte(pages), firstByte(account.pages)];
   const reason = `${more} bytes more would exceed the lock limit of ${account.limit} (${locked} are locked)`;
   const hint = "unmap something, or raise lockLimit of the host";
-  return new IoctlError("ENOMEM", MAP, reason, { field: "size", value: more, hint });
+  return new IoctlError("ENOMEM", call.name, reason, { field: "size", value: more, hint });
 }
 
 /** Type1 v2 and its successors remove whole mappings only. */
@@ -93,20 +93,20 @@ export function otherModel(call: Call, ioasid: number, device: Device, resident:
   return new IoctlError("EINVAL", call.name, reason, { field: "ioasid", value: ioasid, conflict, hint });
 }
 
-/** The maps that are there do not fit the IOMMU of the new device. */
-export function cannotTake(call: Call, ioasid: number, device: string, pages: Pages, limits: AddressLimits): IoctlError {
-  const refusal = limits.refusal(pages.first, pages.last);
+/** A map that is there does not fit the IOMMU of the new device. */
+export function cannotTake(call: Call, ioasid: number, device: string, pages: Pages, refusal: string, limits: AddressLimits): IoctlError {
   const reason = `${device} cannot use the mapping ${hexPages(pages.first, pages.last)} of ioasid ${ioasid}: it ${refusal}`;
   const conflict = mapping(ioasid, pages);
   return new IoctlError("EINVAL", call.name, reason, { field: "ioasid", value: ioasid, conflict, hint: limits.describe() });
 }
 
+export function noRoute(call: Call, device: string): IoctlError {
+  return new IoctlError("ENOSPC", call.name, `no route is free for ${device}`, { hint: "make the host with more routes" });
+}
+
 /** Attaching failed below: what a map would refuse is an IOMMU that does not fit, the rest has run out. */
-export function attachRefused(call: Call, status: MapRefusal | "no-route", ioasid: number, device: string): IoctlError {
+export function attachRefused(call: Call, status: MapRefusal, ioasid: number, device: string): IoctlError {
   if (status === "in-section") return inSection(call);
-  if (status === "no-route") {
-    return new IoctlError("ENOSPC", call.name, `no route is free for ${device}`, { hint: "make the host with more routes" });
-  }
   const [errno, , reason] = MAP_REFUSALS[status];
   const details = { field: "ioasid", value: ioasid };
   if (errno === "ENOMEM") return new IoctlError(errno, call.name, `${reason} with the maps of ioasid ${ioasid}`, details);

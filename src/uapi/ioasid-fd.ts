@@ -1,33 +1,34 @@
 // The file behind /dev/ioasid: a container of I/O address spaces, and the calls on them.
-// May import arguments.ts, errno.ts, ids.ts, ioasid.ts, open-file.ts, process.ts, requests.ts. Calls: RFC section 2.1.
+// May import, of this folder, all but the host and the other files. Calls: RFC section 2.1; the rest is from the review of it.
 
-import { checkStruct, takeU32, takeU64 } from "./arguments.js";
+import { checkStruct, show, takeBoolean, takeU32, takeU64 } from "./arguments.js";
+import { type BindArguments, bindTable, takeTable, unbindTable } from "./bound-table.js";
 import type { Device } from "./device.js";
+import { dirtyBitmap, setTracking } from "./dirty-calls.js";
 import { inSection } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import { Ids } from "./ids.js";
-import { Ioasid } from "./ioasid.js";
+import { deviceInfo, groupState, ioasidInfo } from "./info.js";
+import { invalidate } from "./invalidation.js";
+import { Ioasid, type IoasidContext } from "./ioasid.js";
+import { map, unmap, unmapAll } from "./ioasid-maps.js";
+import { stillInUse, tooDeep } from "./nesting-errors.js";
 import { type FileTable, OpenFile } from "./open-file.js";
+import type { Pins } from "./pins.js";
 import type { Process } from "./process.js";
-import {
-  type AllocIoasid, type Call, type Calls, type CheckExtension, type DmaMap, type DmaUnmap, IOASID_ALLOC, IOASID_ALLOC_IOASID,
-  IOASID_CHECK_EXTENSION, IOASID_DMA_MAP, IOASID_DMA_MAP_FLAG_READ, IOASID_DMA_MAP_FLAG_WRITE, IOASID_DMA_UNMAP,
-  IOASID_DMA_UNMAP_FLAG_ALL, IOASID_EXT_MAP_BEFORE_ATTACH, IOASID_EXT_MAP_TYPE1V2, IOASID_EXT_UNMAP_ALL, IOASID_FREE,
-  IOASID_GET_INFO, type IoasidArgument, type IoasidInfo, REQUESTS,
-} from "./requests.js";
+import { RegisteredMemory } from "./registered-memory.js";
+import * as R from "./requests.js";
 
-const CHECK = REQUESTS[IOASID_CHECK_EXTENSION];
-const ALLOC = REQUESTS[IOASID_ALLOC];
-const ALLOC_IOASID = REQUESTS[IOASID_ALLOC_IOASID];
-const FREE = REQUESTS[IOASID_FREE];
-const GET_INFO = REQUESTS[IOASID_GET_INFO];
-const MAP = REQUESTS[IOASID_DMA_MAP];
-const UNMAP = REQUESTS[IOASID_DMA_UNMAP];
-const CLOSE: Call = { name: "close", fields: new Set() };
+const CALL = R.REQUESTS;
+const CLOSE: R.Call = { name: "close", fields: new Set() };
 /** The flags of a map are the engine's PERM_R and PERM_W. */
-const MAP_FLAGS = IOASID_DMA_MAP_FLAG_READ | IOASID_DMA_MAP_FLAG_WRITE;
+const MAP_FLAGS = R.IOASID_DMA_MAP_FLAG_READ | R.IOASID_DMA_MAP_FLAG_WRITE;
 /** An ioasid is an ioctl's return value, which must not look negative. */
 const LAST_IOASID = 2 ** 31 - 1;
+const EXTENSIONS: ReadonlySet<number> = new Set([
+  R.IOASID_EXT_MAP_TYPE1V2, R.IOASID_EXT_UNMAP_ALL, R.IOASID_EXT_REGISTER_MEMORY, R.IOASID_EXT_NESTING, R.IOASID_EXT_USER_PGTABLE,
+  R.IOASID_EXT_DIRTY_TRACKING, R.IOASID_EXT_MULTIDEV_GROUP,
+]);
 
 export interface IoasidFdOptions {
   readonly process: Process;
@@ -35,114 +36,197 @@ export interface IoasidFdOptions {
   readonly strictAttach: boolean;
 }
 
-export class IoasidFd extends OpenFile<"ioasid"> implements Calls<"ioasid"> {
-  readonly #options: IoasidFdOptions;
+/** All calls throw IoctlError: EBADF (closed), EFAULT and EINVAL (bad arguments), and what they name. A refused call has changed nothing. */
+export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
+  readonly #context: IoasidContext;
   readonly #ids = new Ids(LAST_IOASID);
+  /** Parents before their children. */
   readonly #ioasids = new Map<number, Ioasid>();
   /** The devices bound to this fd. Bind and unbind keep it. */
   readonly devices = new Set<Device>();
 
-  constructor(number: number, files: FileTable, options: IoasidFdOptions) {
+  constructor(number: number, files: FileTable, { process, strictAttach }: IoasidFdOptions) {
     super("ioasid", number, files);
-    this.#options = options;
+    this.#context = { process, registered: new RegisteredMemory(process), strictAttach, tracking: 0 };
   }
 
-  /** 1 when the fd has the extension, else 0. All calls throw IoctlError: EBADF (closed), EFAULT and EINVAL (bad arguments). */
-  checkExtension(arg: CheckExtension): 0 | 1 {
-    this.use(CHECK);
-    checkStruct(CHECK, arg);
-    switch (takeU32(CHECK, "extension", arg.extension)) {
-      case IOASID_EXT_MAP_TYPE1V2:
-      case IOASID_EXT_UNMAP_ALL:
-        return 1;
-      case IOASID_EXT_MAP_BEFORE_ATTACH:
-        return this.#options.strictAttach ? 0 : 1;
-      default:
-        return 0;
-    }
+  /** 1 when the fd has the extension, else 0. */
+  checkExtension(arg: R.CheckExtension): 0 | 1 {
+    const call = this.#take(R.IOASID_CHECK_EXTENSION, arg);
+    const extension = takeU32(call, "extension", arg.extension);
+    if (extension === R.IOASID_EXT_MAP_BEFORE_ATTACH) return this.#context.strictAttach ? 0 : 1;
+    return EXTENSIONS.has(extension) ? 1 : 0;
+  }
+
+  /**
+   * Pins and charges memory of the process once, however many ioasids map it. While any is registered, only registered memory is
+   * mapped, and maps charge nothing. @throws IoctlError EOVERFLOW, EEXIST (overlaps a registered range), EFAULT (memory is missing),
+   * ENOMEM (lock limit).
+   */
+  registerMemory(arg: R.MemoryRange): void {
+    this.#take(R.IOASID_REGISTER_MEMORY, arg);
+    this.#context.registered.register(arg);
+  }
+
+  /** Takes back exactly one registration. @throws IoctlError EOVERFLOW, ENOENT (no such range), EBUSY (a map uses it). */
+  unregisterMemory(arg: R.MemoryRange): void {
+    this.#take(R.IOASID_UNREGISTER_MEMORY, arg);
+    this.#context.registered.unregister(arg, this.#pins());
+  }
+
+  *#pins(): Iterable<Pins> {
+    for (const { source } of this.#ioasids.values()) if (source.pins !== undefined) yield source.pins;
   }
 
   /** A new ioasid without maps or devices, 1..2^31-1. */
   alloc(): number {
-    return this.#alloc(ALLOC);
+    this.use(CALL[R.IOASID_ALLOC]);
+    return this.#alloc(CALL[R.IOASID_ALLOC]);
   }
 
-  /** The same under the name that all allocations share. @throws IoctlError EOPNOTSUPP with a parent. */
-  allocIoasid(arg: AllocIoasid = {}): number {
-    this.use(ALLOC_IOASID);
-    checkStruct(ALLOC_IOASID, arg);
-    if (arg.parent !== undefined) {
-      const hint = "leave the parent out: this ioasid will map the process's memory itself";
-      const details = { field: "parent", value: arg.parent, hint };
-      throw new IoctlError("EOPNOTSUPP", ALLOC_IOASID.name, "nesting is not supported", details);
-    }
-    return this.#alloc(ALLOC_IOASID);
+  /** A child of `parent`: what it puts out are addresses of the parent. @throws IoctlError ENOENT, ENODEV, EDEADLK, ENOSPC (depth). */
+  createNesting(arg: R.CreateNesting): number {
+    const call = this.#take(R.IOASID_CREATE_NESTING, arg);
+    return this.#nest(call, arg.parent, takeBoolean(call, "dryRun", arg.dryRun));
   }
 
-  #alloc(call: Call): number {
-    this.use(call);
+  /** `alloc` and `createNesting` under the name that all allocations share. With `dryRun` the answer is 0. */
+  allocIoasid(arg: R.AllocIoasid = {}): number {
+    const call = this.#take(R.IOASID_ALLOC_IOASID, arg);
+    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
+    if (arg.parent !== undefined) return this.#nest(call, arg.parent, dryRun);
+    return dryRun ? 0 : this.#alloc(call);
+  }
+
+  /** `createNesting` and `bindPgtable` in one step. @throws IoctlError as both. */
+  allocIoasidPgtable(arg: R.AllocIoasidPgtable): number {
+    const call = this.#take(R.IOASID_ALLOC_IOASID_PGTABLE, arg);
+    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
+    return this.#nest(call, arg.parent, dryRun, arg);
+  }
+
+  #nest(call: R.Call, number: number, dryRun: boolean, table?: BindArguments): number {
+    const parent = this.find(call, number, "parent");
+    parent.requireReady(call);
+    if (parent.pgtable !== undefined) throw tooDeep(call, parent);
+    const pgtable = table && takeTable(call, parent, table);
+    if (dryRun) return 0;
+    const child = this.#alloc(call, parent);
+    this.#ioasids.get(child)!.pgtable = pgtable;
+    return child;
+  }
+
+  #alloc(call: R.Call, parent?: Ioasid): number {
     const number = this.#ids.take();
     if (number === undefined) throw new IoctlError("ENOSPC", call.name, `fd ${this.number} has used up its ioasids`);
-    this.#ioasids.set(number, new Ioasid(number, this.#options.process, this.#options.strictAttach));
+    this.#ioasids.set(number, new Ioasid(number, this.#context, parent));
     return number;
   }
 
-  /** Removes an ioasid and its maps. @throws IoctlError ENOENT, EBUSY while a device is attached. */
-  free(arg: IoasidArgument): void {
-    this.use(FREE);
-    checkStruct(FREE, arg);
-    const ioasid = this.find(FREE, arg.ioasid);
-    const [device] = ioasid.devices;
-    if (device !== undefined) {
-      const conflict = { kind: "device", device: device.name } as const;
-      const details = { field: "ioasid", value: ioasid.number, conflict, hint: "detach it first" };
-      throw new IoctlError("EBUSY", FREE.name, `${device.name} is attached to ioasid ${ioasid.number}`, details);
-    }
+  /** Removes an ioasid and its maps. @throws IoctlError ENOENT, EBUSY while a device is attached or a child is there. */
+  free(arg: R.IoasidArgument): void {
+    const call = this.#take(R.IOASID_FREE, arg);
+    const ioasid = this.find(call, arg.ioasid);
+    if (ioasid.devices.size > 0 || ioasid.children.size > 0) throw stillInUse(call, ioasid);
     ioasid.destroy();
     this.#ioasids.delete(ioasid.number);
   }
 
-  /** Format, limits and charge of an ioasid. @throws IoctlError ENOENT; ENODEV before the first attach with `strictAttach`. */
-  getInfo(arg: IoasidArgument): IoasidInfo {
-    this.use(GET_INFO);
-    checkStruct(GET_INFO, arg);
-    return this.find(GET_INFO, arg.ioasid).info(GET_INFO);
+  /** Kind, format, limits and charge of an ioasid. @throws IoctlError ENOENT, EDEADLK; ENODEV before the first attach with `strictAttach`. */
+  getInfo(arg: R.IoasidArgument): R.IoasidInfo {
+    const call = this.#take(R.IOASID_GET_INFO, arg);
+    const ioasid = this.find(call, arg.ioasid);
+    ioasid.requireReady(call);
+    return ioasidInfo(ioasid);
+  }
+
+  /** What a bound device, and the IOMMU before it, can do. @throws IoctlError ENOENT when no bound device has the label. */
+  deviceGetInfo(arg: R.DeviceArgument): R.DeviceInfo {
+    const call = this.#take(R.IOASID_DEVICE_GET_INFO, arg);
+    const label = takeU32(call, "label", arg.label);
+    for (const device of this.devices) if (device.binding?.label === label) return deviceInfo(device);
+    const known = [...this.devices].map(({ binding, name }) => `${binding?.label} (${name})`).join(", ");
+    const hint = known === "" ? "no device is bound to it" : `bound are ${known}`;
+    throw new IoctlError("ENOENT", call.name, `fd ${this.number} has no device with label ${label}`, { field: "label", value: label, hint });
+  }
+
+  /** Which devices of the groups here are attached, and which are missing. @throws IoctlError ENOENT. */
+  getGroupState(arg: R.IoasidArgument): R.GroupState {
+    return groupState(this.find(this.#take(R.IOASID_GET_GROUP_STATE, arg), arg.ioasid));
   }
 
   /**
-   * Maps memory of the process, and pins it.
+   * Maps memory of the process, and pins it; in a child: addresses of the parent, whatever the parent maps there now or later.
    * @throws IoctlError ENOENT (no such ioasid), EINVAL (empty, misaligned, flags, not permitted by the IOMMU), EOVERFLOW (runs
-   * past 2^64), EEXIST (overlaps a map), EFAULT (memory is missing or protected), ENOMEM (lock limit, page tables), EOPNOTSUPP (a
-   * write-only map that the format cannot express), EDEADLK (a section is open), ENODEV (never attached, with `strictAttach`).
+   * past 2^64), EEXIST (overlaps a map), EFAULT (memory is missing or protected), EPERM (not registered), ENOMEM (lock limit, page
+   * tables), EOPNOTSUPP (a write-only map that the format cannot express), EBUSY (a table is bound), EDEADLK (a section is open, or
+   * a group partly attached), ENODEV (never attached, with `strictAttach`).
    */
-  dmaMap(arg: DmaMap): void {
-    this.use(MAP);
-    checkStruct(MAP, arg);
-    const ioasid = this.find(MAP, arg.ioasid);
-    const flags = arg.flags === undefined ? MAP_FLAGS : takeU32(MAP, "flags", arg.flags);
-    if (flags === 0 || flags > MAP_FLAGS) throw badFlags(MAP, flags, "READ (1), WRITE (2) or both; without flags a map has both");
-    ioasid.map(arg.iova, arg.vaddr, arg.size, flags);
+  dmaMap(arg: R.DmaMap): void {
+    const call = this.#take(R.IOASID_DMA_MAP, arg);
+    const ioasid = this.find(call, arg.ioasid);
+    takeBoolean(call, "dryRun", arg.dryRun);
+    const flags = arg.flags === undefined ? MAP_FLAGS : takeU32(call, "flags", arg.flags);
+    if (flags === 0 || flags > MAP_FLAGS) throw badFlags(call, flags, "READ (1), WRITE (2) or both; without flags a map has both");
+    map(ioasid, arg, flags);
   }
 
   /**
    * Removes the maps in a range, whole ones only, and answers their bytes. An empty range is no error: 0.
-   * Once it has returned, no DMA reaches the memory through them.
-   * @throws IoctlError ENOENT (no such ioasid), EINVAL (empty, misaligned, flags, a map lies across an end), EOVERFLOW, EDEADLK,
-   * ENODEV.
+   * Once it has returned, no DMA reaches the memory through them, nor through any space nested on them.
+   * @throws IoctlError ENOENT (no such ioasid), EINVAL (empty, misaligned, flags, a map lies across an end), EOVERFLOW, EBUSY (a
+   * table is bound), EDEADLK, ENODEV.
    */
-  dmaUnmap(arg: DmaUnmap): { readonly size: bigint } {
-    this.use(UNMAP);
-    checkStruct(UNMAP, arg);
-    const ioasid = this.find(UNMAP, arg.ioasid);
-    const flags = arg.flags === undefined ? 0 : takeU32(UNMAP, "flags", arg.flags);
-    if (flags === 0) return { size: ioasid.unmap(arg.iova, arg.size) };
-    if (flags !== IOASID_DMA_UNMAP_FLAG_ALL) throw badFlags(UNMAP, flags, "ALL (2)");
+  dmaUnmap(arg: R.DmaUnmap): { readonly size: bigint } {
+    const call = this.#take(R.IOASID_DMA_UNMAP, arg);
+    const ioasid = this.find(call, arg.ioasid);
+    const flags = arg.flags === undefined ? 0 : takeU32(call, "flags", arg.flags);
+    if (flags === 0) return { size: unmap(ioasid, arg.iova, arg.size) };
+    if (flags !== R.IOASID_DMA_UNMAP_FLAG_ALL) throw badFlags(call, flags, "ALL (2)");
     for (const field of ["iova", "size"] as const) {
-      const value = takeU64(UNMAP, field, arg[field] ?? 0n);
+      const value = takeU64(call, field, arg[field] ?? 0n);
       if (value === 0n) continue;
-      throw new IoctlError("EINVAL", UNMAP.name, `${field} must be 0 with the flag ALL`, { field, value });
+      throw new IoctlError("EINVAL", call.name, `${field} must be 0 with the flag ALL`, { field, value });
     }
-    return { size: ioasid.unmapAll() };
+    return { size: unmapAll(ioasid) };
+  }
+
+  /**
+   * Gives a child a guest's table in place of maps: the IOMMU walks it in the parent's addresses.
+   * @throws IoctlError ENOENT, EINVAL (no child, a bad format), EOPNOTSUPP (the IOMMU has no such tables), EBUSY (it has maps or
+   * children), EEXIST (it has a table), EFAULT (the parent does not map `addr`), ENOSPC, EDEADLK, ENODEV.
+   */
+  bindPgtable(arg: R.BindPgtable): void {
+    const call = this.#take(R.IOASID_BIND_PGTABLE, arg);
+    const ioasid = this.find(call, arg.ioasid);
+    bindTable(call, ioasid, arg, takeBoolean(call, "dryRun", arg.dryRun));
+  }
+
+  /** Takes the table away: nothing is mapped then. @throws IoctlError ENOENT (no ioasid, no table), ENOMEM, EDEADLK, ENODEV. */
+  unbindPgtable(arg: R.IoasidArgument): void {
+    unbindTable(this.find(this.#take(R.IOASID_UNBIND_PGTABLE, arg), arg.ioasid));
+  }
+
+  /**
+   * Once it has returned, nothing is translated by what the guest's table said before it changed; answers the entries handled.
+   * @throws IoctlError ENOENT, EINVAL (no table is bound, misaligned, a device that is not attached), EOVERFLOW, EOPNOTSUPP
+   * (granularity, caches), EDEADLK, ENODEV; then no entry was handled.
+   */
+  invalidateCache(arg: R.InvalidateCache): { readonly handled: number } {
+    return { handled: invalidate(this.find(this.#take(R.IOASID_INVALIDATE_CACHE, arg), arg.ioasid), arg) };
+  }
+
+  /** Pages are clean when tracking begins. @throws IoctlError ENOENT, EINVAL, EOPNOTSUPP (the IOMMU cannot, a table is bound), EDEADLK, ENODEV. */
+  setDirtyTracking(arg: R.SetDirtyTracking): void {
+    setTracking(this.find(this.#take(R.IOASID_SET_DIRTY_TRACKING, arg), arg.ioasid), arg);
+  }
+
+  /**
+   * Pages that DMA wrote, through this ioasid or one nested on it. @throws IoctlError ENOENT, EINVAL (misaligned, empty, page size),
+   * EOVERFLOW, EOPNOTSUPP (it does not track), EDEADLK, ENODEV.
+   */
+  getDirtyBitmap(arg: R.GetDirtyBitmap): R.DirtyBitmap {
+    return dirtyBitmap(this.find(this.#take(R.IOASID_GET_DIRTY_BITMAP, arg), arg.ioasid), arg);
   }
 
   /** Detaches and unbinds the devices of this fd, unmaps and frees everything. @throws IoctlError EBADF, EDEADLK. */
@@ -150,27 +234,35 @@ export class IoasidFd extends OpenFile<"ioasid"> implements Calls<"ioasid"> {
     this.use(CLOSE);
     for (const ioasid of this.#ioasids.values()) if (ioasid.inSection) throw inSection(CLOSE);
     for (const device of this.devices) {
-      device.attached?.detach(CLOSE, device);
+      while (device.attached !== undefined) device.attached.detach(CLOSE, device);
       device.binding = undefined;
     }
     this.devices.clear();
-    for (const ioasid of this.#ioasids.values()) ioasid.destroy();
+    for (const ioasid of [...this.#ioasids.values()].reverse()) ioasid.destroy();
     this.#ioasids.clear();
+    this.#context.registered.destroy();
     this.end();
   }
 
+  /** The call, once its fd is open and its argument a structure. */
+  #take(request: R.RequestNumber, arg: unknown): R.Call {
+    const call = CALL[request];
+    this.use(call);
+    checkStruct(call, arg);
+    return call;
+  }
+
   /** The ioasid of this fd with that number. @throws IoctlError EINVAL when it is no u32, ENOENT when there is none. */
-  find(call: Call, number: number): Ioasid {
-    const ioasid = this.#ioasids.get(number) ?? this.#ioasids.get(takeU32(call, "ioasid", number));
+  find(call: R.Call, number: number, field = "ioasid"): Ioasid {
+    const ioasid = this.#ioasids.get(number) ?? this.#ioasids.get(takeU32(call, field, number));
     if (ioasid !== undefined) return ioasid;
     const known = [...this.#ioasids.keys()];
     const hint = known.length === 0 ? "it has none yet: IOASID_ALLOC makes one" : `it has ${known.join(", ")}`;
-    const reason = `fd ${this.number} has no ioasid ${number}`;
-    throw new IoctlError("ENOENT", call.name, reason, { field: "ioasid", value: number, hint });
+    throw new IoctlError("ENOENT", call.name, `fd ${this.number} has no ioasid ${show(number)}`, { field, value: number, hint });
   }
 }
 
-function badFlags(call: Call, flags: number, known: string): IoctlError {
+function badFlags(call: R.Call, flags: number, known: string): IoctlError {
   const reason = `flags 0x${flags.toString(16)} are not known`;
   return new IoctlError("EINVAL", call.name, reason, { field: "flags", value: flags, hint: `flags are ${known}` });
 }

@@ -1,260 +1,192 @@
-// An I/O address space: its maps, the memory that they pin, the devices attached to it, and the table that the IOMMU walks.
+// An I/O address space: a node of the tree of spaces, the devices attached to it, and the table that the IOMMU walks.
 // May import iommu/ and, of this folder, all but the open files and the host. Ranges are inclusive, first..last, in pages of
-// 4 KiB. Semantics: VFIO type1 v2, under the names of the RFC (section 2.1).
-// Maps live here; the table is made from them when the first device attaches, and goes when the last one leaves.
+// 4 KiB. Maps live here; the table is made from them when the first device attaches, and goes when the last one leaves.
+// What is done to a space beside attaching is in ioasid-maps.ts, bound-table.ts and dirty-calls.ts.
 
-import type { Domain, Piece } from "../iommu/domain.js";
+import type { Domain } from "../iommu/domain.js";
 import { compatible } from "../iommu/model.js";
 import { AddressLimits, NO_LIMITS } from "./address-limits.js";
-import { firstByte, takeLast, takePages, toBigint } from "./arguments.js";
+import { type BoundTable, createBoundDomain } from "./bound-table.js";
 import type { Device } from "./device.js";
+import { DirtyLog, harvestAll, tracksDirty } from "./dirty-log.js";
 import { inSection, withErrno } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
-import {
-  attachRefused, cannotTake, exceedsLimit, type MapArguments, mapRefused, notAccessible, notPermitted, otherModel, overlaps,
-  splits,
-} from "./ioasid-errors.js";
-import type { Pins } from "./pins.js";
-import type { Backing, Process } from "./process.js";
-import { type Entry, RangeMap } from "./range-map.js";
-import {
-  type Call, IOASID_DMA_MAP, IOASID_DMA_UNMAP, type IoasidInfo, REQUESTS, type U64, VFIO_ATTACH_IOASID,
-} from "./requests.js";
+import type { Group } from "./group.js";
+import { IntervalIndex } from "./interval-index.js";
+import { attachRefused, cannotTake, noRoute, otherModel } from "./ioasid-errors.js";
+import { type Area, type MapSource, ParentSource, ProcessSource } from "./map-source.js";
+import { noDirtyTracking, partlyAttached } from "./nesting-errors.js";
+import type { Process } from "./process.js";
+import { RangeMap } from "./range-map.js";
+import type { RegisteredMemory } from "./registered-memory.js";
+import { type Call, type IoasidKind, REQUESTS, VFIO_ATTACH_IOASID } from "./requests.js";
 
-const MAP = REQUESTS[IOASID_DMA_MAP];
-const UNMAP = REQUESTS[IOASID_DMA_UNMAP];
 const ATTACH = REQUESTS[VFIO_ATTACH_IOASID];
+const PERM_W = 2;
 
-/** One map: the page of host virtual addresses that its first page stands for, and PERM_R | PERM_W. */
-interface Area {
-  readonly hva: number;
-  readonly perm: number;
+/** What all spaces of an fd share. */
+export interface IoasidContext {
+  readonly process: Process;
+  readonly registered: RegisteredMemory;
+  /** Refuse maps, unmaps and questions until a device has been attached once (ENODEV). */
+  readonly strictAttach: boolean;
+  /** Number of spaces that track dirty pages. */
+  tracking: number;
 }
 
 export class Ioasid {
   readonly number: number;
-  readonly #process: Process;
-  readonly #strictAttach: boolean;
-  readonly #areas = new RangeMap<Area>();
-  readonly #pins: Pins;
+  readonly context: IoasidContext;
+  readonly parent: Ioasid | undefined;
+  readonly children = new Set<Ioasid>();
+  readonly source: MapSource;
+  readonly areas = new RangeMap<Area>();
+  /** Areas of children, by the pages of this space that they stand for. */
+  readonly dependents = new IntervalIndex<Area>();
+  readonly dirty = new DirtyLog();
+  /** A guest's table in place of maps. */
+  pgtable: BoundTable | undefined;
+  /** There while a device is attached. */
+  domain: Domain | undefined;
+  limits = NO_LIMITS;
   readonly #devices = new Set<Device>();
-  #limits = NO_LIMITS;
-  #domain: Domain | undefined;
   #wasAttached = false;
+  /** A group of which some devices are attached here and some are not. */
+  #partial: Group | undefined;
 
-  /** @param strictAttach refuse maps, unmaps and questions until a device has been attached once (ENODEV). */
-  constructor(number: number, process: Process, strictAttach: boolean) {
+  constructor(number: number, context: IoasidContext, parent?: Ioasid) {
     this.number = number;
-    this.#process = process;
-    this.#strictAttach = strictAttach;
-    this.#pins = process.addPins(number);
+    this.context = context;
+    this.parent = parent;
+    this.source = parent === undefined ? new ProcessSource(context.process, context.registered, number) : new ParentSource(parent);
+    parent?.children.add(this);
   }
 
   get devices(): ReadonlySet<Device> {
     return this.#devices;
   }
 
+  get kind(): IoasidKind {
+    if (this.parent === undefined) return "kernel";
+    if (this.pgtable !== undefined) return "hardware-nested";
+    return this.areas.size > 0 ? "software-nested" : "child";
+  }
+
   /** Whether a change would have to wait for a section of this very thread. */
   get inSection(): boolean {
-    return this.#domain?.inSection ?? false;
+    return this.domain?.inSection ?? false;
   }
 
-  /** Maps bytes of the process's memory at `vaddr` to `iova`. `perm` is PERM_R, PERM_W or both. Errors: `IoasidFd.dmaMap`. */
-  map(iova: U64, vaddr: U64, size: U64, perm: number): void {
-    this.#requireAttached(MAP);
-    const first = takePages(MAP, "iova", iova);
-    const hva = takePages(MAP, "vaddr", vaddr);
-    const pages = takePages(MAP, "size", size);
-    const last = takeLast(MAP, "iova", first, pages);
-    const hvaLast = takeLast(MAP, "vaddr", hva, pages);
-    const refusal = this.#limits.refusal(first, last);
-    if (refusal !== undefined) throw notPermitted(first, last, refusal, this.#limits);
-    const other = this.#areas.firstIn(first, last);
-    if (other !== undefined) throw overlaps(first, last, other, this.number);
-    const backings = this.#process.resolve(hva, hvaLast, perm);
-    if (typeof backings === "number") throw notAccessible(hva, backings, this.#process.find(backings) !== undefined);
-    this.#checkLimit(backings, hva, hvaLast);
-    if (this.#domain !== undefined) {
-      const args = { iova: toBigint(iova), vaddr: toBigint(vaddr), size: toBigint(size), flags: perm };
-      const single = backings.length === 1;
-      const status = this.#domain.map(single ? [pieceOf(args, backings[0]!)] : piecesOf(first, hva, hvaLast, perm, backings));
-      if (status !== "ok") throw mapRefused(status, args);
-    }
-    for (const { first, last, charged } of backings) this.#pins.pin(Math.max(first, hva), Math.min(last, hvaLast), charged);
-    this.#areas.insert(first, last, { hva, perm });
-  }
-
-  #checkLimit(backings: readonly Backing[], hva: number, hvaLast: number): void {
-    const { account } = this.#process;
-    if (account.pages + (hvaLast - hva + 1) <= account.limitPages) return;
-    let fresh = 0;
-    for (const { first, last, charged } of backings) {
-      if (charged) fresh += this.#pins.countFresh(Math.max(first, hva), Math.min(last, hvaLast));
-    }
-    if (account.pages + fresh > account.limitPages) throw exceedsLimit(account, fresh);
-  }
-
-  /** Removes the maps that lie in the range, and answers their bytes; 0 when there are none. */
-  unmap(iova: U64 | undefined, size: U64 | undefined): bigint {
-    this.#requireAttached(UNMAP);
-    const first = takePages(UNMAP, "iova", iova);
-    const last = takeLast(UNMAP, "iova", first, takePages(UNMAP, "size", size));
-    const area = this.#areas.firstIn(first, last);
-    if (area === undefined) return 0n;
-    if (area.first === first && area.last === last) return this.#remove([area], toBigint(size!));
-    const areas = this.#areas.overlapping(first, last);
-    const cut = area.first < first ? area : areas.at(-1)!;
-    if (cut.first < first || cut.last > last) throw splits(first, last, cut, this.number);
-    return this.#remove(areas, bytesOf(areas));
-  }
-
-  /** Removes every map, and answers their bytes. */
-  unmapAll(): bigint {
-    this.#requireAttached(UNMAP);
-    if (this.#areas.size === 0) return 0n;
-    const areas = [...this.#areas];
-    return this.#remove(areas, bytesOf(areas));
-  }
-
-  #remove(areas: readonly Entry<Area>[], bytes: bigint): bigint {
-    if (this.#domain !== undefined) this.#unmapTable(this.#domain, areas, bytes);
-    for (const { first, last, value } of areas) {
-      this.#areas.remove(first);
-      this.#pins.unpin(value.hva, value.hva + last - first);
-    }
-    return bytes;
-  }
-
-  #unmapTable(domain: Domain, areas: readonly Entry<Area>[], bytes: bigint): void {
-    const first = firstByte(areas[0]!.first);
-    const removed = domain.unmap(first, areas.length === 1 ? bytes : firstByte(areas.at(-1)!.last + 1) - first);
-    if (removed === "in-section") throw inSection(UNMAP);
-    if (removed !== bytes) throw new Error(`ioasid ${this.number}: the table lost ${removed} of ${bytes} bytes`);
+  /** @throws IoctlError ENODEV (never attached, with `strictAttach`), EDEADLK (a group is only partly attached). */
+  requireReady(call: Call): void {
+    if (this.#partial !== undefined) throw partlyAttached(call, this, this.#partial);
+    if (!this.context.strictAttach || this.#wasAttached) return;
+    const hint = "attach a device first, or make the host without strictAttach";
+    const details = { field: "ioasid", value: this.number, hint };
+    throw new IoctlError("ENODEV", call.name, `ioasid ${this.number} was never attached`, details);
   }
 
   /**
-   * Routes the device's DMA here. The first device brings the table.
-   * @throws IoctlError EINVAL when its IOMMU is of another model than that here or cannot take the maps, ENOMEM, ENOSPC, EDEADLK.
+   * Attaches the device: its DMA is led here once its whole group is attached. The first device brings the table.
+   * Precondition: it is attached to the parent, or to nothing when there is no parent.
+   * @throws IoctlError EINVAL when its IOMMU is of another model than that here or cannot take what is here, ENOMEM, ENOSPC, EDEADLK.
    */
-  attach(device: Device): void {
+  attach(device: Device, dryRun: boolean): void {
     if (device.iommu.engine.inSection) throw inSection(ATTACH);
-    const fresh = this.#domain === undefined;
     const limits = this.#limitsWith(device);
-    const domain = this.#domain ?? this.#build(device);
-    const status = domain.attach(device.rid);
-    if (status !== "ok") {
-      if (fresh) domain.destroy();
-      throw attachRefused(ATTACH, status, this.number, device.name);
-    }
-    this.#domain = domain;
-    this.#limits = limits;
+    const fresh = this.domain === undefined;
+    const domain = this.domain ?? this.#build(device);
+    const routed = device.iommu.reserveRoute(device.rid);
+    if (fresh && (dryRun || !routed)) domain.destroy();
+    if (!routed) throw noRoute(ATTACH, device.name);
+    if (dryRun) return;
+    this.domain = domain;
+    this.limits = limits;
     this.#devices.add(device);
     this.#wasAttached = true;
     device.attached = this;
+    this.#regroup(device.group);
   }
 
-  /** The limits once the device is here, all maps checked against them. */
+  #regroup(group: Group): void {
+    group.route();
+    this.#partial = undefined;
+    for (const { group } of this.#devices) if (group.missing(this).length > 0) this.#partial = group;
+  }
+
+  /** The limits once the device is here, everything here checked against them. */
   #limitsWith(device: Device): AddressLimits {
+    const { model } = device.iommu;
     const [resident] = this.#devices;
-    if (resident !== undefined && !compatible(resident.iommu.model, device.iommu.model)) {
-      throw otherModel(ATTACH, this.number, device, resident);
-    }
-    for (const each of this.#devices) if (each.iommu === device.iommu) return this.#limits;
+    if (resident !== undefined && !compatible(resident.iommu.model, model)) throw otherModel(ATTACH, this.number, device, resident);
+    if (!model.dirtyTracking && tracksDirty(this)) throw noDirtyTracking(ATTACH, this.number, device.name);
+    for (const each of this.#devices) if (each.iommu === device.iommu) return this.limits;
     const limits = limitsOf([...this.#devices, device]);
-    for (const area of this.#areas) {
-      if (limits.refusal(area.first, area.last) === undefined) continue;
-      throw cannotTake(ATTACH, this.number, device.name, area, limits);
+    for (const area of this.areas) {
+      const refusal = limits.refusal(area.first, area.last) ?? this.#targetRefusal(area.value);
+      if (refusal !== undefined) throw cannotTake(ATTACH, this.number, device.name, area, refusal, limits);
+      if (area.value.perm === PERM_W && !model.writeOnly) throw attachRefused(ATTACH, "perm", this.number, device.name);
     }
     return limits;
   }
 
-  /** A table with all maps. Nothing leads to it yet, so one that cannot take them all is just dropped. */
+  /** Why the parent can never map what an area stands for. */
+  #targetRefusal({ first, last, target }: Area): string | undefined {
+    const refusal = this.parent?.limits.refusal(target, target + last - first);
+    return refusal && `stands for addresses of ioasid ${this.parent!.number} that ioasid ${this.parent!.number} cannot map: it ${refusal}`;
+  }
+
   #build(device: Device): Domain {
-    const domain = withErrno(ATTACH, () => device.iommu.createDomain());
-    for (const { first, last, value } of this.#areas) {
-      const hvaLast = value.hva + last - first;
-      const backings = this.#process.resolve(value.hva, hvaLast, value.perm) as readonly Backing[];
-      const status = domain.map(piecesOf(first, value.hva, hvaLast, value.perm, backings));
+    if (this.pgtable !== undefined) return createBoundDomain(ATTACH, this, device.iommu, this.pgtable);
+    return this.buildShadow(ATTACH, device);
+  }
+
+  /** A table with all maps. Nothing leads to it yet, so one that cannot take them all is just dropped. */
+  buildShadow(call: Call, { name, iommu }: Device): Domain {
+    const domain = withErrno(call, () => iommu.createDomain({ trackDirty: tracksDirty(this) }));
+    for (const { value: area } of this.areas) {
+      const status = this.source.fill(domain, area);
       if (status === "ok") continue;
       domain.destroy();
-      throw attachRefused(ATTACH, status, this.number, device.name);
+      throw attachRefused(call, status, this.number, name);
     }
     return domain;
   }
 
-  /** Blocks the device's DMA. The last device takes the table with it; the maps stay. @throws IoctlError EDEADLK. */
+  /**
+   * Detaches the device, which falls back to the parent. The last device takes the table with it; the maps stay.
+   * Precondition: it is attached to no child of this space. @throws IoctlError EDEADLK.
+   */
   detach(call: Call, device: Device): void {
-    const domain = this.#domain!;
-    if (domain.detach(device.rid) === "in-section") throw inSection(call);
+    if (this.inSection) throw inSection(call);
+    if (this.#devices.size === 1) harvestAll(this);
     this.#devices.delete(device);
-    device.attached = undefined;
-    this.#limits = limitsOf([...this.#devices]);
+    device.attached = this.parent;
+    this.#regroup(device.group);
+    this.limits = limitsOf([...this.#devices]);
     if (this.#devices.size > 0) return;
-    this.#domain = undefined;
-    domain.destroy();
+    this.domain!.destroy();
+    this.domain = undefined;
   }
 
-  info(call: Call): IoasidInfo {
-    this.#requireAttached(call);
-    const limits = this.#limits;
-    const model = this.#domain?.iommu.model;
-    return {
-      ioasid: this.number,
-      devices: [...this.#devices].map(({ name }) => name),
-      format: model?.formatName ?? null,
-      addressWidth: limits.width,
-      permitted: limits.permitted(),
-      reserved: limits.reserved.map(({ first, last, why }) => ({ first, last, why })),
-      alignment: limits.granulePages * 4096,
-      pageSizes: model?.pageSizes ?? 0n,
-      writeOnly: model?.writeOnly ?? false,
-      mappings: this.#areas.size,
-      locked: firstByte(this.#pins.charged),
-      lockedTotal: this.#process.locked,
-      lockLimit: this.#process.account.limit,
-    };
+  /** Leads all DMA that comes here to another table of the space. The old one is given back. Precondition: no section is open. */
+  replaceDomain(domain: Domain): void {
+    const old = this.domain!;
+    for (const { rid, routed } of this.#devices) if (routed === this) domain.attach(rid);
+    this.domain = domain;
+    old.destroy();
   }
 
-  /** Forgets all maps and gives back their pins. No device may be attached. */
+  /** Forgets all maps and gives back their pins. No device may be attached, no child may be left. */
   destroy(): void {
-    this.#areas.clear();
-    this.#process.dropPins(this.#pins);
-  }
-
-  #requireAttached(call: Call): void {
-    if (!this.#strictAttach || this.#wasAttached) return;
-    const hint = "attach a device first, or make the host without strictAttach";
-    const details = { field: "ioasid", value: this.number, hint };
-    throw new IoctlError("ENODEV", call.name, `ioasid ${this.number} was never attached`, details);
+    for (const { value: area } of this.areas) this.source.drop(area);
+    this.areas.clear();
+    this.source.destroy();
+    this.parent?.children.delete(this);
   }
 }
 
 function limitsOf(devices: readonly Device[]): AddressLimits {
   const iommus = new Set(devices.map(({ iommu }) => iommu));
   return iommus.size === 0 ? NO_LIMITS : new AddressLimits([...iommus].map(({ model }) => model));
-}
-
-function bytesOf(areas: readonly Entry<Area>[]): bigint {
-  let pages = 0;
-  for (const { first, last } of areas) pages += last - first + 1;
-  return firstByte(pages);
-}
-
-/** The one piece of a map that lies in one mapping of the process. */
-function pieceOf({ iova, vaddr, size, flags }: MapArguments, backing: Backing): Piece {
-  return { iova, hpa: vaddr + backing.delta, size, perm: flags };
-}
-
-/** The host-physical ranges behind pages of the process, joined where one continues the other. */
-function piecesOf(page: number, hva: number, hvaLast: number, perm: number, backings: readonly Backing[]): Piece[] {
-  const pieces: Piece[] = [];
-  for (const { first, last, delta } of backings) {
-    const from = Math.max(first, hva);
-    const start = firstByte(from);
-    const size = firstByte(Math.min(last, hvaLast) + 1) - start;
-    const before = pieces.at(-1);
-    if (before !== undefined && before.hpa + before.size === start + delta) before.size += size;
-    else pieces.push({ iova: firstByte(page + from - hva), hpa: start + delta, size, perm });
-  }
-  return pieces;
 }

@@ -9,7 +9,9 @@ import {
 
 const FIRST_NUMBER = 3;
 
-const PATH: Readonly<Record<FileKind, string>> = { ioasid: "/dev/ioasid", device: "/dev/vfio/devices/<name>" };
+const PATH: Readonly<Record<FileKind, string>> = {
+  ioasid: "/dev/ioasid", device: "/dev/vfio/devices/<name>", group: "/dev/vfio/<group>",
+};
 
 /** The requests that an fd of a kind answers. */
 export type RequestOf<K extends FileKind> = { [R in RequestNumber]: Requests[R]["fd"] extends K ? R : never }[RequestNumber];
@@ -28,6 +30,11 @@ export class FileTable {
 
   remove(file: OpenFile): void {
     this.#files.delete(file.number);
+  }
+
+  first(wanted: (file: OpenFile) => boolean): OpenFile | undefined {
+    for (const file of this.#files.values()) if (wanted(file)) return file;
+    return undefined;
   }
 
   /** The open file that an fd, or its number, means; undefined when it is closed or of another host. */

@@ -25,15 +25,20 @@ interface Pinned {
 
 /** The pins of one owner. Runs of pages with one count; their number stays below twice the number of pinned ranges. */
 export class Pins {
-  /** For messages: who holds the pins. */
-  readonly ioasid: number;
+  /** Whose pins these are; undefined: registered memory's. */
+  readonly ioasid: number | undefined;
   readonly #account: LockAccount;
   readonly #runs = new RangeMap<Pinned>();
   #charged = 0;
 
-  constructor(account: LockAccount, ioasid: number) {
+  constructor(account: LockAccount, ioasid: number | undefined) {
     this.#account = account;
     this.ioasid = ioasid;
+  }
+
+  /** For messages. */
+  get owner(): string {
+    return this.ioasid === undefined ? "registered memory" : `ioasid ${this.ioasid}`;
   }
 
   /** Pages charged to the lock limit. */

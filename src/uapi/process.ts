@@ -140,7 +140,7 @@ export class Process {
       const reason = `${hexPages(first, last)} is not one mapping`;
       throw new IoctlError("ENOENT", MUNMAP.name, reason, { field: "hva", value: start, hint });
     }
-    for (const pins of this.#pins) if (pins.overlaps(first, last)) throw stillPinned(start, first, last, pins.ioasid);
+    for (const pins of this.#pins) if (pins.overlaps(first, last)) throw stillPinned(start, first, last, pins);
     this.#unplace(backing, Number((start + backing.delta) >> 12n));
     this.#backings.remove(first);
   }
@@ -189,8 +189,8 @@ export class Process {
     return found;
   }
 
-  /** Pins for a new owner; they keep what they cover mapped until `dropPins`. */
-  addPins(ioasid: number): Pins {
+  /** Pins for a space, or without one for registered memory; they keep what they cover mapped until `dropPins`. */
+  addPins(ioasid?: number): Pins {
     const pins = new Pins(this.account, ioasid);
     this.#pins.add(pins);
     return pins;
@@ -238,8 +238,12 @@ function overlapsSlot(page: number, pages: number, first: number, last: number):
   return new IoctlError("EEXIST", MMAP.name, reason, { field: "device", value: firstByte(page), conflict });
 }
 
-function stillPinned(hva: bigint, first: number, last: number, ioasid: number): IoctlError {
-  const reason = `${hexPages(first, last)} is pinned by maps of ioasid ${ioasid}`;
-  const conflict = { kind: "ioasid", ioasid } as const;
-  return new IoctlError("EBUSY", MUNMAP.name, reason, { field: "hva", value: hva, conflict, hint: "unmap them first" });
+function stillPinned(hva: bigint, first: number, last: number, { ioasid, owner }: Pins): IoctlError {
+  const field = { field: "hva", value: hva } as const;
+  if (ioasid === undefined) {
+    const reason = `${hexPages(first, last)} is ${owner}`;
+    return new IoctlError("EBUSY", MUNMAP.name, reason, { ...field, hint: "unregister it first" });
+  }
+  const reason = `${hexPages(first, last)} is pinned by maps of ${owner}`;
+  return new IoctlError("EBUSY", MUNMAP.name, reason, { ...field, conflict: { kind: "ioasid", ioasid }, hint: "unmap them first" });
 }

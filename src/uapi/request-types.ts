@@ -203,8 +203,9 @@ export interface IoasidInfo {
   readonly writeOnly: boolean;
   /** What children of this ioasid may be; nothing of hardware while no device is attached. */
   readonly nesting: NestingInfo & {
-    /** How many more levels can be nested below: of software any number, of hardware at most one. */
-    readonly depth: { readonly software: number; readonly hardware: 0 | 1 };
+    /** How many levels can be nested below. */
+    readonly softwareDepth: "unlimited" | 0;
+    readonly hardwareDepth: 0 | 1;
   };
   /** The bound table; null without one. */
   readonly pgtable: { readonly addr: bigint; readonly format: PgtableFormat } | null;

@@ -49,9 +49,11 @@ export class FakeDomain {
     return removed;
   }
 
-  attach(rid: number): "ok" | "no-route" | "in-section" {
+  /** A rid that went elsewhere is moved. Only a reserved one can come. */
+  attach(rid: number): "ok" | "in-section" {
     if (this.inSection) return "in-section";
-    if (this.iommu.refuse.attach !== undefined) return this.iommu.refuse.attach;
+    expect(this.iommu.reserved.has(rid)).toBe(true);
+    for (const other of this.iommu.domains) other.rids.delete(rid);
     this.rids.add(rid);
     return "ok";
   }
@@ -71,11 +73,18 @@ export class FakeDomain {
 
 export class FakeIommu {
   readonly domains = new Set<FakeDomain>();
+  readonly reserved = new Set<number>();
 
   constructor(readonly name: string, readonly model: IommuModel, readonly refuse: Refusals) {}
 
   get engine(): { inSection: boolean } {
     return { inSection: this.refuse.section ?? false };
+  }
+
+  reserveRoute(rid: number): boolean {
+    if (this.refuse.attach !== undefined) return false;
+    this.reserved.add(rid);
+    return true;
   }
 
   createDomain(): FakeDomain {
@@ -90,7 +99,8 @@ export class FakeIommu {
 export function fakeModel(changes: Partial<IommuModel> = {}): IommuModel {
   const base = {
     kind: "vtd", preset: "vtd", stage: 2, format: 0, formatName: "fake", levels: 4, inputWidth: 48, rule: "zero", addressWidth: 48, outputWidth: 46,
-    pageSizes: 0x40201000n, granule: 4096, reserved: [], writeOnly: true,
+    pageSizes: 0x40201000n, granule: 4096, reserved: [], writeOnly: true, nesting: { software: true, hardware: [] }, pasidBits: 0,
+    pasidTable: null, pageRequests: false, dirtyTracking: false,
   } as const;
   return { ...base, ...changes };
 }
@@ -119,7 +129,7 @@ export function fakeMachine(options: Partial<HostParts> & { models?: IommuModel[
   const host = new Host({
     engine: engine as unknown as HostParts["engine"],
     iommus: new Map(iommus.map((iommu) => [iommu.name, iommu])) as unknown as HostParts["iommus"],
-    devices: behind.map((iommu, i) => ({ name: `dev${i + 1}`, rid: 8 * (i + 1), iommu: `iommu${iommu}` })),
+    devices: behind.map((iommu, i) => ({ name: `dev${i + 1}`, rid: 8 * (i + 1), iommu: `iommu${iommu}`, group: i + 1 })),
     ram: [{ hpa: 0x100000n, size: 0x100000n, offset: 0x80000 }],
     lockLimit: 2n ** 64n - 1n,
     strictAttach: false,

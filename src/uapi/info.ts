@@ -1,0 +1,96 @@
+// What IOASID_GET_INFO, IOASID_DEVICE_GET_INFO and IOASID_GET_GROUP_STATE answer. May import iommu/ (the model) and, of this
+// folder, what a space is made of.
+
+import type { IommuModel } from "../iommu/model.js";
+import { AddressLimits } from "./address-limits.js";
+import { firstByte } from "./arguments.js";
+import type { Device } from "./device.js";
+import { canTrack } from "./dirty-calls.js";
+import type { Group } from "./group.js";
+import type { Ioasid } from "./ioasid.js";
+import type { AddressRange, DeviceInfo, GroupMember, GroupState, IoasidInfo, NestingInfo } from "./requests.js";
+
+interface AddressInfo {
+  readonly addressWidth: number;
+  readonly permitted: readonly AddressRange[];
+  readonly reserved: readonly (AddressRange & { readonly why: string })[];
+  readonly alignment: number;
+}
+
+function addressInfo(limits: AddressLimits): AddressInfo {
+  return {
+    addressWidth: limits.width,
+    permitted: limits.permitted(),
+    reserved: limits.reserved.map(({ first, last, why }) => ({ first, last, why })),
+    alignment: limits.granulePages * 4096,
+  };
+}
+
+/** What can be nested on a space of this model; on one with a guest's table nothing can. */
+function nestingInfo(space: Ioasid, model: IommuModel | undefined): IoasidInfo["nesting"] {
+  const hardware = model?.nesting.hardware ?? [];
+  if (space.pgtable !== undefined) return { software: false, hardware: [], softwareDepth: 0, hardwareDepth: 0 };
+  return { software: true, hardware, softwareDepth: "unlimited", hardwareDepth: hardware.length > 0 ? 1 : 0 };
+}
+
+export function ioasidInfo(space: Ioasid): IoasidInfo {
+  const model = space.domain?.iommu.model;
+  const { process, registered } = space.context;
+  const { pgtable, dirty } = space;
+  return {
+    ioasid: space.number,
+    kind: space.kind,
+    parent: space.parent?.number ?? null,
+    children: [...space.children].map(({ number }) => number),
+    devices: [...space.devices].map(({ name }) => name),
+    format: pgtable?.format.kind ?? model?.formatName ?? null,
+    ...addressInfo(space.limits),
+    pageSizes: model?.pageSizes ?? 0n,
+    writeOnly: model?.writeOnly ?? false,
+    nesting: nestingInfo(space, model),
+    pgtable: pgtable ?? null,
+    dirtyTracking: { supported: model !== undefined && canTrack(space), enabled: dirty.enabled },
+    pageRequests: model?.pageRequests ?? false,
+    pasidBits: model?.pasidBits ?? 0,
+    mappings: space.areas.size,
+    locked: firstByte(space.source.charged),
+    lockedRegistered: firstByte(registered.charged),
+    lockedTotal: process.locked,
+    lockLimit: process.account.limit,
+  };
+}
+
+export function deviceInfo({ name, iommu, binding, group }: Device): DeviceInfo {
+  const { model } = iommu;
+  const nesting: NestingInfo = { software: model.nesting.software, hardware: model.nesting.hardware };
+  return {
+    label: binding!.label,
+    name,
+    kind: "pdev",
+    group: group.number,
+    iommu: iommu.name,
+    preset: model.preset,
+    format: model.formatName,
+    outputWidth: model.outputWidth,
+    ...addressInfo(new AddressLimits([model])),
+    pageSizes: model.pageSizes,
+    writeOnly: model.writeOnly,
+    nesting,
+    dirtyTracking: model.dirtyTracking,
+    pageRequests: model.pageRequests,
+    pasidBits: model.pasidBits,
+    pasidTable: model.pasidTable,
+  };
+}
+
+export function groupState(space: Ioasid): GroupState {
+  const groups = new Set<Group>([...space.devices].map(({ group }) => group));
+  const member = ({ name, binding }: Device): GroupMember => ({ name, label: binding?.label ?? null });
+  return {
+    groups: [...groups].map((group) => {
+      const missing = group.missing(space);
+      const attached = group.devices.filter((device) => !missing.includes(device));
+      return { group: group.number, attached: attached.map(member), missing: missing.map(member) };
+    }),
+  };
+}
