@@ -14,6 +14,8 @@ export interface ShownStep {
   readonly path?: AccessPath;
 }
 
+/** Before a child, below its parent. */
+const BRANCH = "\u2514 ";
 const INDENT = "       ";
 const WIDTH = 130;
 /** Results that a call has for machines only: too long to read. */
@@ -40,13 +42,13 @@ function spaceRows(space: IoasidState, parent: string | undefined, indent: strin
   const translations = maps.map((map) => mapText(map, parent === undefined, parent ?? ""));
   if (pgtable) translations.push(`the guest's table at ${parent ?? ""} ${hex(pgtable.addr)}, ${pgtable.format.kind}`);
   if (mappings > maps.length) translations.push(`and ${mappings - maps.length} more maps`);
-  const label = name === `ioasid ${ioasid}` ? name : `${name} = ${ioasid}`;
+  const label = name === `ioasid ${ioasid}` ? name : `${name} (${ioasid})`;
   const charge = parent === undefined ? `charged ${sizeText(locked)}` : "";
   const [first = "no maps", ...more] = translations;
   return [
     [`${indent}${label}`, kind, first, devicesText(space), charge],
     ...more.map((text) => ["", "", text, "", ""]),
-    ...children.flatMap((child) => spaceRows(child, name, `${indent}${indent === "" ? "" : "  "}\u2514 `.replace(/\u2514 (?=.*\u2514)/, ""))),
+    ...children.flatMap((child) => spaceRows(child, name, indent === "" ? BRANCH : `  ${indent}`)),
   ];
 }
 
@@ -54,6 +56,7 @@ export function stateLines({ fds, blocked, unbound, locked }: HostState): string
   const rows = fds.flatMap(({ roots }) => roots.flatMap((root) => spaceRows(root, undefined, "")));
   const rest = [
     ...(blocked.length ? [`blocked: ${blocked.join(", ")}`] : []), ...(unbound.length ? [`not bound: ${unbound.join(", ")}`] : []),
+    ...fds.filter(({ registered }) => registered > 0n).map(({ name, registered }) => `registered with ${name}: ${sizeText(registered)}`),
     `charge of the process: ${sizeText(locked)}`,
   ];
   return [...columns(rows), rest.join("; ")];
@@ -100,11 +103,11 @@ export function headLines({ name, about }: Scenario): string[] {
   return [name, "=".repeat(name.length), ...(about === undefined ? [] : wrapped(about, ""))];
 }
 
-function resultLines({ outcome, refusal, verb, text }: StepReport): string[] {
+function resultLines({ outcome, refusal, verb }: StepReport): string[] {
   if (outcome === "ok") return [];
   if (refusal) return wrapped(outcome, `${INDENT}! `);
   if (verb === "mmap" || outcome.length > LONG) return [];
-  return [`${INDENT}= ${outcome}${verb === "charge" || (verb === "dma" && text === "") ? ` (${sizeText(BigInt(outcome))})` : ""}`];
+  return [`${INDENT}= ${outcome}${verb === "charge" ? ` (${sizeText(BigInt(outcome))})` : ""}`];
 }
 
 /** The lines of a step; its state is left out where it is the same as `before`, the lines of the last state shown. */

@@ -65,6 +65,11 @@ export class ScenarioRun {
     }
   }
 
+  /** The number that a value of a step means, after that step. */
+  valueOf(value: Value): number | bigint {
+    return this.#resolve(value, this.scenario.steps.length) as number | bigint;
+  }
+
   async #report(step: Step, number: number): Promise<StepReport> {
     const outcome = await this.#outcome(step, number);
     const mismatch = this.#compare(step, outcome, number);
