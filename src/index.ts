@@ -16,6 +16,7 @@ export type { Walk, WalkStep } from "./engine/walk-record.js";
 export { Domain } from "./iommu/domain.js";
 export type { Piece } from "./iommu/domain.js";
 export { Iommu } from "./iommu/iommu.js";
+export type { GuestTableFormat, GuestTableKind } from "./iommu/guest-table.js";
 export type { IommuModel, IommuOptions, ReservedRange } from "./iommu/model.js";
 export { ERRNO, IoctlError } from "./uapi/errno.js";
 export type { Conflict, ErrnoName } from "./uapi/errno.js";

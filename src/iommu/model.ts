@@ -1,5 +1,6 @@
 // What a simulated host IOMMU can do: data, not behaviour. Imports the engine's layout only. Ranges are first..last, inclusive.
 import { EngineError } from "../engine/errors.js";
+import type { GuestTableKind } from "./guest-table.js";
 import { amd } from "./presets/amd.js";
 import { smmuv3 } from "./presets/smmuv3.js";
 import { vtd, vtdScalable } from "./presets/vtd.js";
@@ -29,6 +30,22 @@ export interface IommuModel {
   reserved: readonly ReservedRange[];
   /** A mapping may be writable and not readable. */
   writeOnly: boolean;
+  /**
+   * What spaces nested on a kernel-managed one may be. `software`: mapped, and merged with the parent's table; any depth.
+   * `hardware`: a guest's own table of these kinds, walked above the parent's; one such level.
+   */
+  nesting: { software: true; hardware: readonly GuestTableKind[] };
+  /** Bits of a PASID; 0: none. */
+  pasidBits: number;
+  /**
+   * Who keeps the table that leads from a PASID to a page table: the kernel, or the guest, in memory that stage 2 translates,
+   * where it leads to stage-1 tables only. null without PASIDs.
+   */
+  pasidTable: "host" | "guest" | null;
+  /** Devices may ask for pages. */
+  pageRequests: boolean;
+  /** Kernel-managed tables have dirty bits. */
+  dirtyTracking: boolean;
 }
 
 export interface ReservedRange {
@@ -59,6 +76,20 @@ export interface IommuOptions {
   outputWidth?: number;
   /** iovas that can never be mapped, in place of the preset's own. */
   reserved?: readonly ReservedRange[];
+  /**
+   * Guests' own tables above kernel-managed ones, which must be stage 2 for it: vtd-scalable and smmuv3 with `stage: 2`, and amd.
+   * Default: where it is possible.
+   */
+  nesting?: boolean;
+  /** Devices may ask for pages. Default: true, but for vtd, which cannot. */
+  pageRequests?: boolean;
+  /** Dirty bits in kernel-managed tables. Default: true, but for vtd, which has none. */
+  dirtyTracking?: boolean;
+  /**
+   * Bits of a PASID, 0 for none. vtd: 0. vtd-scalable and smmuv3: up to 20, the default. amd: up to 20, default 16.
+   * smmuv3 with `stage: 2` and amd have none without nesting.
+   */
+  pasidBits?: number;
 }
 
 export type PresetName = "vtd" | "vtd-scalable" | "smmuv3" | "amd";

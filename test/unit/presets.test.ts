@@ -44,6 +44,58 @@ describe("a preset's tables", () => {
   });
 });
 
+describe("what a preset can do", () => {
+  const NONE = { software: true, hardware: [] };
+  const X86 = { software: true, hardware: ["x86-64"] };
+  const ARM = { software: true, hardware: ["aarch64-stage1"] };
+  it.each([
+    // options                                                         nesting pasidBits pasidTable pageRequests dirtyTracking
+    // A legacy context entry has no PASID, no PRE, no SSADE (VT-d 9.3, 9.4, 9.6).
+    [{}, NONE, 0, null, false, false],
+    [{ preset: "vtd", nesting: false, pasidBits: 0, pageRequests: false, dirtyTracking: false }, NONE, 0, null, false, false],
+    // Nested is a first stage over a second one (VT-d 3.8); PASID-table entries point to either (9.6).
+    [{ preset: "vtd-scalable" }, NONE, 20, "host", true, true],
+    [{ preset: "vtd-scalable", stage: 2 }, X86, 20, "host", true, true],
+    [{ preset: "vtd-scalable", stage: 2, nesting: true, pasidBits: 15 }, X86, 15, "host", true, true],
+    [{ preset: "vtd-scalable", stage: 2, nesting: false }, NONE, 20, "host", true, true],
+    [{ preset: "vtd-scalable", stage: 2, pasidBits: 0 }, X86, 0, null, true, true],
+    [{ preset: "vtd-scalable", pageRequests: false, dirtyTracking: false }, NONE, 20, "host", false, false],
+    // Context descriptors lead to stage 1, and are in the input space of stage 2 (SMMUv3 5.2); HTTU in both stages (3.13).
+    [{ preset: "smmuv3" }, NONE, 20, "host", true, true],
+    [{ preset: "smmuv3", stage: 2 }, ARM, 20, "guest", true, true],
+    [{ preset: "smmuv3", stage: 2, granule: 65536, pasidBits: 1 }, ARM, 1, "guest", true, true],
+    [{ preset: "smmuv3", stage: 2, nesting: false }, NONE, 0, null, true, true],
+    [{ preset: "smmuv3", stage: 2, pageRequests: false, dirtyTracking: false }, ARM, 20, "guest", false, false],
+    // The GCR3 table leads to guest tables, and is the guest's (AMD-Vi 2.2.6).
+    [{ preset: "amd" }, X86, 16, "guest", true, true],
+    [{ preset: "amd", pasidBits: 20, dirtyTracking: false }, X86, 20, "guest", true, false],
+    [{ preset: "amd", nesting: false }, NONE, 0, null, true, true],
+  ] as [IommuOptions, object, number, string | null, boolean, boolean][])("%j", (options, nesting, pasidBits, pasidTable, pageRequests, dirtyTracking) => {
+    const { nesting: nests, pasidBits: bits, pasidTable: table, pageRequests: asks, dirtyTracking: tracks } = modelOf(options);
+    expect([nests, bits, table, asks, tracks]).toEqual([nesting, pasidBits, pasidTable, pageRequests, dirtyTracking]);
+  });
+
+  it.each([
+    [{ nesting: true }, "nesting", "scalable mode"],
+    [{ preset: "vtd-scalable", nesting: true }, "nesting", "first stage (option `stage`)"],
+    [{ preset: "smmuv3", nesting: true }, "nesting", "stage 1 (option `stage`)"],
+    [{ preset: "amd", nesting: 1 as unknown as boolean }, "nesting", "must be a boolean, not 1"],
+    [{ dirtyTracking: true }, "dirtyTracking", "scalable mode"],
+    [{ dirtyTracking: "no" as unknown as boolean }, "dirtyTracking", "must be a boolean, not no"],
+    [{ pageRequests: true }, "pageRequests", "scalable mode"],
+    [{ pasidBits: 1 }, "pasidBits", "must be 0 for this preset: VT-d has it in scalable mode only"],
+    [{ preset: "vtd-scalable", pasidBits: 21 }, "pasidBits", "0..20, not 21"],
+    [{ preset: "smmuv3", pasidBits: -1 }, "pasidBits", "0..20, not -1"],
+    [{ preset: "amd", pasidBits: 1.5 }, "pasidBits", "0..20, not 1.5"],
+    [{ preset: "amd", nesting: false, pasidBits: 16 }, "pasidBits", "must be 0 for this preset: without nesting"],
+    [{ preset: "smmuv3", stage: 2, nesting: false, pasidBits: 1 }, "pasidBits", "must be 0 for this preset: without nesting"],
+  ] as [IommuOptions, string, string][])("%j is refused for %s: %s", async (options, field, reason) => {
+    const refusal = expect.objectContaining({ code: "BAD_OPTION", field: `iommus.${field}`, message: expect.stringContaining(reason) });
+    expect(() => modelOf(options)).toThrow(refusal);
+    await expect(createHost({ iommus: [options] })).rejects.toThrow(refusal);
+  });
+});
+
 describe("a space", () => {
   it.each([
     [{ preset: "vtd-scalable" }], [{ preset: "vtd-scalable", addressWidth: 57 }], [{ preset: "smmuv3" }], [{ preset: "smmuv3", stage: 2 }],

@@ -1,9 +1,11 @@
 // SMMUv3 with tables of stage 1 (context descriptors, TTB0) or stage 2. Arm System Memory Management Unit Architecture
-// Specification, version 3 (IHI 0070): 3.4 (address sizes), 5.2 (STE), 5.4 (CD); tables: Arm ARM D8.2, D8.3.
+// Specification, version 3 (IHI 0070): 3.4 (address sizes), 3.13 (HTTU), 5.2 (STE), 5.4 (CD), 6.3.1 and 6.3.2 (IDR0, IDR1);
+// tables: Arm ARM D8.2, D8.3.
 // Imports the model's types and the engine's layout.
 import { EngineError, integerIn } from "../../engine/errors.js";
 import * as L from "../../engine/layout.js";
 import type { IommuModel, IommuOptions } from "../model.js";
+import { features, type Abilities } from "./features.js";
 
 /** log2 of the granule, formats of both stages, log2 of the leaf sizes. */
 const GRANULES = new Map([
@@ -13,6 +15,18 @@ const GRANULES = new Map([
 ] as const);
 /** Stage 2 may put this many start tables side by side, as log2 (Arm ARM D8.2.2); it does where that saves a level. */
 const CONCATENATED_LG2 = 4;
+
+/**
+ * IDR0.HTTU 2: dirty state by DBM, in either stage (3.13.3). IDR0.PRI. IDR1.SSIDSIZE: 0 to 20 bits. With stage 2 the table of
+ * context descriptors is in its input space, the guest's, and leads to stage-1 tables (5.2, S1ContextPtr).
+ */
+const STAGE2: Abilities = {
+  guestTables: ["aarch64-stage1"], lacks: "", pasidBits: 20, mostPasidBits: 20, pasidTable: "guest", pageRequests: true,
+  dirtyTracking: true,
+};
+const STAGE1: Abilities = {
+  ...STAGE2, guestTables: [], pasidTable: "host", lacks: "kernel-managed tables are stage 1 (option `stage`)",
+};
 
 export function smmuv3(options: IommuOptions): IommuModel {
   const bytes = options.granule ?? 4096;
@@ -39,5 +53,6 @@ export function smmuv3(options: IommuOptions): IommuModel {
     granule: bytes,
     reserved: options.reserved ?? [],
     writeOnly: stage === 2,
+    ...features(options, stage === 2 ? STAGE2 : STAGE1),
   };
 }

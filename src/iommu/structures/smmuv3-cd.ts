@@ -90,7 +90,13 @@ interface Common {
 /** TG0 and TG1 code the granules differently. */
 const TG0_LG2 = [12, 16, 14];
 const TG1_LG2 = [undefined, 14, 12, 16];
-const FORMATS: Readonly<Record<number, number>> = { 12: L.FORMAT_ARM_S1_4K, 14: L.FORMAT_ARM_S1_16K, 16: L.FORMAT_ARM_S1_64K };
+/** Format of stage-1 tables by log2 of the granule. */
+export const STAGE1_FORMATS: Readonly<Record<number, number>> = { 12: L.FORMAT_ARM_S1_4K, 14: L.FORMAT_ARM_S1_16K, 16: L.FORMAT_ARM_S1_64K };
+
+/** Levels of a stage-1 table: as few as the width needs (Arm ARM, D8.2). */
+export function stage1Levels(width: number, granule: number): number {
+  return Math.ceil((width - granule) / (granule - 3));
+}
 
 /** The tables of one half; undefined when EPD disables them. */
 function half({ outputWidth, unit, accessed, dirty }: Common, upper: boolean, word: bigint, ttb: bigint): Stage | "illegal" | undefined {
@@ -102,11 +108,11 @@ function half({ outputWidth, unit, accessed, dirty }: Common, upper: boolean, wo
   const root = ttb & mask(4, 51);
   if (root >> BigInt(outputWidth)) return "illegal";
   const width = 64 - size;
-  const levels = Math.ceil((width - granule) / (granule - 3));
+  const levels = stage1Levels(width, granule);
   const ignored = bit(word, upper ? 39 : 38);
   const disabled = unit.hierarchicalAttributeDisable && bit(ttb, 1);
   return {
-    format: FORMATS[granule]!, levels, width, rule: `${upper ? "ones" : "zero"}${ignored ? "-tbi" : ""}`, outputWidth,
+    format: STAGE1_FORMATS[granule]!, levels, width, rule: `${upper ? "ones" : "zero"}${ignored ? "-tbi" : ""}`, outputWidth,
     guestRoot: alignedRoot(root, width, levels, granule), accessed, dirty,
     options: disabled ? L.OPTION_IGNORE_TABLE_PERMISSIONS : 0,
   };

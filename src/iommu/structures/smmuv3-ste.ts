@@ -99,8 +99,13 @@ function fits(width: number, levels: number, granule: number, unit: Smmuv3Capabi
   return width > below && width <= below + granule - 3 + CONCATENATED_LG2;
 }
 
-/** A start table is aligned to its size: lower address bits are taken as zero. The engine wants 64 bytes at least. */
+/** A start table is aligned to its size: lower address bits are taken as zero. */
 export function alignedRoot(root: bigint, width: number, levels: number, granule: number): bigint {
-  const lg2 = Math.max(6, width - (granule + (levels - 1) * (granule - 3)) + 3);
+  const lg2 = startTableLg2(width, levels, granule);
   return (root >> BigInt(lg2)) << BigInt(lg2);
+}
+
+/** log2 of the bytes of a start table (Arm ARM, D8.2), and of its alignment. The engine wants 64 bytes at least. */
+export function startTableLg2(width: number, levels: number, granule: number): number {
+  return Math.max(6, width - (granule + (levels - 1) * (granule - 3)) + 3);
 }
