@@ -4,7 +4,7 @@ import { pathOf } from "../scenario/path.js";
 import { ScenarioRun, type StepReport } from "../scenario/run.js";
 import type { Scenario, Step, Value } from "../scenario/scenario.js";
 import { stateOf, type HostState } from "../scenario/state.js";
-import { headLines, stepLines, type ShownStep } from "./scenario-text.js";
+import { headLines, stepLines, type Shown, type ShownStep } from "./scenario-text.js";
 
 /** Where a scenario has ended before its last step. */
 export interface Failure {
@@ -70,13 +70,11 @@ export function shownStep(step: Step, report: StepReport, run: ScenarioRun): Sho
   return { report, state: stateOf(run), ...(path ? { path } : {}) };
 }
 
-/** Prints each step; the state where it has changed. */
+/** Prints each step; of the state and the tables what has changed. */
 export function stepPrinter(print: (line: string) => void): OnStep {
-  let before: readonly string[] = [];
+  const shown: Shown = { state: [], entries: new Set() };
   return (step, report, run) => {
-    const shown = stepLines(shownStep(step, report, run), before);
-    for (const line of shown.lines) print(line);
-    before = shown.state;
+    for (const line of stepLines(shownStep(step, report, run), shown)) print(line);
   };
 }
 

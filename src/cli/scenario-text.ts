@@ -18,6 +18,8 @@ export interface ShownStep {
 const BRANCH = "\u2514 ";
 const INDENT = "       ";
 const WIDTH = 130;
+/** Column of results. */
+const RESULTS = 72;
 /** Results that a call has for machines only: too long to read. */
 const LONG = 90;
 
@@ -67,8 +69,8 @@ function entryRow(step: PathStep): string[] {
   return [`${step.what}, level ${step.level}`, `at ${hex(step.address)}`, hex(step.words[0]), leads, step.permissions ?? ""];
 }
 
-/** Table entries; the walks of stage 2 that only serve to read a table of stage 1 are one line each. */
-function entryLines(steps: readonly PathStep[]): string[] {
+/** Table entries; the walks of stage 2 that only serve to read a table of stage 1 are one row each. */
+function entryRows(steps: readonly PathStep[]): string[][] {
   const rows: string[][] = [];
   let second: PathStep[] = [];
   for (const step of steps) {
@@ -81,12 +83,27 @@ function entryLines(steps: readonly PathStep[]): string[] {
     second = [];
     rows.push(entryRow(step));
   }
-  return columns([...rows, ...second.map(entryRow)]);
+  return [...rows, ...second.map(entryRow)];
 }
 
-export function pathLines({ hops, steps, outcome }: AccessPath): string[] {
-  const way = hops.map(({ space, address }) => `${space} ${hex(address)}`).join(" -> ");
-  return [...(hops.length ? [way] : []), ...entryLines(steps), ...(outcome.startsWith("translated") ? [] : [outcome])];
+/** The entries of a walk; dots stand for those that earlier walks have shown. Adds the rest to `seen`. */
+function entryLines(steps: readonly PathStep[], seen: Set<string>): string[] {
+  const rows: string[][] = [];
+  let fresh = 0;
+  for (const row of entryRows(steps)) {
+    const key = row.join();
+    if (!seen.has(key)) {
+      rows.push(row);
+      fresh++;
+    } else if (rows.at(-1)?.length !== 1) rows.push(["..."]);
+    seen.add(key);
+  }
+  return fresh === 0 ? [] : columns(rows);
+}
+
+/** The address in each space on the way. */
+function wayLines({ hops }: AccessPath): string[] {
+  return hops.length ? [hops.map(({ space, address }) => `${space} ${hex(address)}`).join(" -> ")] : [];
 }
 
 /** Words in lines of at most WIDTH characters. */
@@ -103,26 +120,33 @@ export function headLines({ name, about }: Scenario): string[] {
   return [name, "=".repeat(name.length), ...(about === undefined ? [] : wrapped(about, ""))];
 }
 
-function resultLines({ outcome, refusal, verb }: StepReport): string[] {
-  if (outcome === "ok") return [];
-  if (refusal) return wrapped(outcome, `${INDENT}! `);
-  if (verb === "mmap" || outcome.length > LONG) return [];
-  return [`${INDENT}= ${outcome}${verb === "charge" ? ` (${sizeText(BigInt(outcome))})` : ""}`];
+/** What a step answered, behind it or below it. */
+function callLines({ step, text, outcome, refusal, verb }: StepReport): string[] {
+  const call = `${String(step).padStart(5)}  ${text}`;
+  if (refusal) return [call, ...wrapped(outcome, `${INDENT}! `)];
+  const silent = outcome === "ok" || verb === "mmap" || outcome.length > LONG;
+  if (silent) return [call];
+  const result = `= ${outcome}${verb === "charge" ? ` (${sizeText(BigInt(outcome))})` : ""}`;
+  return call.length + result.length + 2 <= WIDTH ? [`${call.padEnd(RESULTS)}  ${result}`] : [call, `${INDENT}${result}`];
 }
 
-/** The lines of a step; its state is left out where it is the same as `before`, the lines of the last state shown. */
-export function stepLines({ report, state, path }: ShownStep, before: readonly string[]): { lines: string[]; state: readonly string[] } {
-  const { step, text, note } = report;
-  const after = state ? stateLines(state) : before;
-  const changed = after.join("\n") !== before.join("\n");
-  return {
-    lines: [
-      ...(note === undefined ? [] : ["", ...wrapped(`/* ${note} */`, INDENT)]),
-      `${String(step).padStart(5)}  ${text}`,
-      ...resultLines(report),
-      ...(path ? pathLines(path) : []).map((line) => `${INDENT}  ${line}`),
-      ...(changed ? after : []).map((line) => `${INDENT}| ${line}`),
-    ],
-    state: after,
-  };
+/** What has been shown so far, to be left out where it comes again: the state, and table entries. */
+export interface Shown {
+  state: readonly string[];
+  readonly entries: Set<string>;
+}
+
+/** The lines of a step; adds to `shown` what they show. */
+export function stepLines({ report, state, path }: ShownStep, shown: Shown): string[] {
+  const { note } = report;
+  const lines = note === undefined ? [] : ["", ...wrapped(`/* ${note} */`, INDENT)];
+  lines.push(...callLines(report));
+  if (path) {
+    lines.push(...wayLines(path).map((line) => `${INDENT}  ${line}`));
+    lines.push(...entryLines(path.steps, shown.entries).map((line) => `${INDENT}    ${line}`));
+  }
+  const after = state ? stateLines(state) : shown.state;
+  if (after.join() !== shown.state.join()) lines.push(...after.map((line) => `${INDENT}| ${line}`));
+  shown.state = after;
+  return lines;
 }

@@ -38,6 +38,14 @@ export interface Bound {
 }
 
 type Outcome = { readonly value: unknown } | { readonly refusal: IoctlError | DmaFault };
+/** What came out, as text; words where words are expected. */
+function valueText(step: Step, value: unknown): string {
+  if (value === undefined) return "ok";
+  const { expect } = step as { expect?: object };
+  if (!(value instanceof Uint8Array) || typeof expect !== "object" || !("words" in expect)) return show(value);
+  return [...new BigUint64Array(value.slice().buffer)].map(show).join(" ");
+}
+
 /** The call with this number, whatever its argument. */
 type AnyIoctl = (fd: unknown, request: unknown, ...args: unknown[]) => unknown;
 
@@ -79,7 +87,7 @@ export class ScenarioRun {
     }
     return {
       step: number, verb: verbOf(step), text: describeStep(step), ...(step.note === undefined ? {} : { note: step.note }),
-      outcome: refused ? outcome.refusal.message : outcome.value === undefined ? "ok" : show(outcome.value),
+      outcome: refused ? outcome.refusal.message : valueText(step, outcome.value),
       ...outcome, ...(mismatch ? { mismatch } : {}),
     };
   }

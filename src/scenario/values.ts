@@ -54,7 +54,8 @@ export function show(value: unknown): string {
   if (value instanceof OpenFile) return `fd ${value.number}`;
   if (Array.isArray(value)) return `[${value.map(show).join(", ")}]`;
   if (typeof value === "object" && value !== null) {
-    return `{ ${Object.entries(value).map(([key, each]) => `${key}: ${show(each)}`).join(", ")} }`;
+    const fields = Object.entries(value).map(([key, each]) => `${key}: ${show(each)}`);
+    return fields.length ? `{ ${fields.join(", ")} }` : "{}";
   }
   return typeof value === "string" ? JSON.stringify(value) : String(value);
 }
