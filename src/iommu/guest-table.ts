@@ -73,14 +73,23 @@ const KINDS = Object.keys(FIELDS).join(", ");
  * domain. Or a refusal; nothing about `format` is taken for granted.
  */
 export function guestTable(model: IommuModel, format: GuestTableFormat, addr: bigint): DomainOptions | GuestTableRefusal {
+  const given = readFormat(format);
+  const refusal = badFormat(given) ?? notWalked(model, given.kind);
+  if (refusal !== undefined) return refusal;
+  return given.kind === "x86-64" ? x86Table(model, given, addr) : armTable(model, given, addr);
+}
+
+/** A copy of what may be a format: an object of the caller's may answer otherwise the next time. Anything else stays as it is. */
+export function readFormat(format: GuestTableFormat): GuestTableFormat {
+  return typeof format === "object" && format !== null && !Array.isArray(format) ? { ...format } : format;
+}
+
+/** Why no IOMMU takes the format; undefined when some does. */
+export function badFormat(format: GuestTableFormat): GuestTableRefusal | undefined {
   if (typeof format !== "object" || format === null || Array.isArray(format)) {
     return refuse("invalid", "format", `must be an object, not ${show(format)}`, `it has a kind, one of ${KINDS}`);
   }
-  // Read once: an object of the caller's may answer otherwise the next time.
-  const given = { ...format };
-  const refusal = badKind(model, given.kind) ?? badFields(FIELDS[given.kind], given);
-  if (refusal !== undefined) return refusal;
-  return given.kind === "x86-64" ? x86Table(model, given, addr) : armTable(model, given, addr);
+  return badKind(format.kind) ?? badFields(FIELDS[format.kind], format);
 }
 
 function refuse(kind: GuestTableRefusal["kind"], field: string, reason: string, hint: string): GuestTableRefusal {
@@ -94,13 +103,17 @@ function show(value: unknown): string {
   return typeof value === "function" ? "a function" : String(value).slice(0, 40);
 }
 
-function badKind({ preset, stage, nesting: { hardware } }: IommuModel, kind: unknown): GuestTableRefusal | undefined {
+function badKind(kind: unknown): GuestTableRefusal | undefined {
   const field = "format.kind";
   if (typeof kind !== "string") return refuse("invalid", field, `must be a string, not ${show(kind)}`, `kinds are ${KINDS}`);
-  if (!Object.hasOwn(FIELDS, kind)) return refuse("unsupported", field, `"${show(kind)}" is not known`, `kinds are ${KINDS}`);
-  if (hardware.some((each) => each === kind)) return undefined;
+  return Object.hasOwn(FIELDS, kind) ? undefined : refuse("unsupported", field, `"${show(kind)}" is not known`, `kinds are ${KINDS}`);
+}
+
+function notWalked({ preset, stage, nesting: { hardware } }: IommuModel, kind: GuestTableKind): GuestTableRefusal | undefined {
+  if (hardware.includes(kind)) return undefined;
   const walks = hardware.length > 0 ? `it walks ${hardware.join(", ")}` : "nest in software instead: map the child";
-  return refuse("unsupported", field, `${preset} with kernel-managed tables of stage ${stage} does not walk guests' ${kind} tables`, walks);
+  const reason = `${preset} with kernel-managed tables of stage ${stage} does not walk guests' ${kind} tables`;
+  return refuse("unsupported", "format.kind", reason, walks);
 }
 
 function badFields(rules: Readonly<Record<string, Rule>>, given: GuestTableFormat): GuestTableRefusal | undefined {

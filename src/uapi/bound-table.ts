@@ -3,7 +3,7 @@
 // and the host. Ranges are inclusive, first..last.
 
 import type { Domain } from "../iommu/domain.js";
-import { guestTable, type GuestTableRefusal } from "../iommu/guest-table.js";
+import { badFormat, guestTable, type GuestTableRefusal, readFormat } from "../iommu/guest-table.js";
 import type { Iommu } from "../iommu/iommu.js";
 import { takeU64 } from "./arguments.js";
 import { inSection, withErrno } from "./engine-errno.js";
@@ -49,17 +49,18 @@ export function bindTable(call: Call, space: Ioasid, arg: BindArguments, dryRun:
   space.replaceDomain(domain);
 }
 
-/** The table that the arguments describe; `parent` is the space whose addresses it is in. */
+/** The table that the arguments describe; `parent` is the space whose addresses it is in. What IOMMUs can is checked when one is there. */
 export function takeTable(call: Call, parent: Ioasid, { addr, format }: BindArguments): BoundTable {
-  const table = { addr: takeU64(call, "addr", addr), format };
-  const refusal = guestTable(parent.domain?.iommu.model, format, table.addr);
-  if ("reason" in refusal) throw refusedTable(call, refusal);
+  const table = { addr: takeU64(call, "addr", addr), format: readFormat(format) };
+  const model = parent.domain?.iommu.model;
+  const answer = model === undefined ? badFormat(table.format) : guestTable(model, table.format, table.addr);
+  if (answer !== undefined && "reason" in answer) throw refusedTable(call, answer);
   if (parent.areas.find(Number(table.addr >> 12n)) === undefined) throw notMappedInParent(call, table.addr, parent);
-  return { ...table, format: Object.freeze({ ...format }) };
+  return table;
 }
 
-function refusedTable(call: Call, { kind, field, value, reason, hint }: GuestTableRefusal): IoctlError {
-  return new IoctlError(kind === "unsupported" ? "EOPNOTSUPP" : "EINVAL", call.name, reason, { field, value, hint });
+function refusedTable(call: Call, { kind, field, reason, hint }: GuestTableRefusal): IoctlError {
+  return new IoctlError(kind === "unsupported" ? "EOPNOTSUPP" : "EINVAL", call.name, `${field} ${reason}`, { field, hint });
 }
 
 /** What the IOMMU walks for a bound table. @throws IoctlError EINVAL, EOPNOTSUPP (this IOMMU cannot), ENOSPC. */

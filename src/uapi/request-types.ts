@@ -1,6 +1,7 @@
-// Arguments and results of the calls in requests.ts, as C structures would list them. Imports types only.
+// Arguments and results of the calls in requests.ts, as C structures would list them. Imports types only, of iommu/ too.
 // Ranges are inclusive, first..last. Structures: RFC sections 2.1 and 2.2; what the RFC leaves "to be decided" says so.
 
+import type { GuestTableFormat } from "../iommu/guest-table.js";
 import type { OpenFile } from "./open-file.js";
 
 /** An address or a size in bytes, 0..2^64-1. A number must be a safe integer. */
@@ -58,31 +59,8 @@ export interface DmaUnmap {
   readonly flags?: number;
 }
 
-/** x86-64 paging as the IOMMU's first stage walks it. */
-export interface X86PgtableFormat {
-  readonly kind: "x86-64";
-  readonly levels: 4 | 5;
-  /** A privileged write needs the R/W bit too (WPE). Default false. */
-  readonly writeProtect?: boolean;
-}
-
-/** VMSAv8-64 stage 1, the table of TTBR0. */
-export interface ArmPgtableFormat {
-  readonly kind: "aarch64-stage1";
-  /** Bytes of the smallest page. */
-  readonly granule: 4096 | 16384 | 65536;
-  /** Bits of an input address: 64 - T0SZ. */
-  readonly inputWidth: number;
-  /** Bits of an output address (IPS). Default: what the parent's addresses have. */
-  readonly outputWidth?: number;
-  /** The IOMMU sets access flags (HA). Default false: a clear one is a fault. */
-  readonly hardwareAccessed?: boolean;
-  /** The IOMMU sets dirty state (HD); needs `hardwareAccessed`. Default false. */
-  readonly hardwareDirty?: boolean;
-}
-
 /** What a guest's table looks like. */
-export type PgtableFormat = X86PgtableFormat | ArmPgtableFormat;
+export type PgtableFormat = GuestTableFormat;
 
 export interface BindPgtable extends DryRun {
   /** A child that has neither maps nor a table. */
