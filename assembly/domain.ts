@@ -11,10 +11,9 @@ import {
 import { Format, lowBits } from "./format/format";
 import { dispatch, Operation } from "./format/list";
 import { advanceEpoch, dropRange, flush, flushUsers, inSection, invalidate } from "./invalidate";
-import { CollectDirty } from "./table/dirty";
 import { Walker } from "./request";
-import { releaseLimbo } from "./table/frames";
-import { MapRange, PlanRange } from "./table/map";
+import { failsNow, releaseLimbo } from "./table/frames";
+import { MapRange, permAndCap, PlanRange } from "./table/map";
 import { CanTakeTables, TakeRoot } from "./table/root";
 import { DropTables, UnmapRange } from "./table/unmap";
 import { walkExact } from "./table/walk";
@@ -79,7 +78,7 @@ export function createDomain(
   reservedTable: u64, reservedLeaf: u64, stage2: u32, upper: u32,
 ): u32 {
   const index = freeDomain(engine);
-  if (index == DOMAIN_NONE) return DOMAIN_NONE;
+  if (index == DOMAIN_NONE || failsNow(engine)) return DOMAIN_NONE;
   const domain = domainAt(engine, index);
   memory.fill(domain, 0, DOMAIN_BYTES);
   store<u32>(domain, format, DOMAIN_FORMAT);
@@ -131,11 +130,11 @@ export function destroyDomain(engine: usize, index: u32): u32 {
   return STATUS_OK;
 }
 
-/** [first..last] -> hpa with PERM_*: a STATUS_*; nothing is written unless it is STATUS_OK. */
-export function map(engine: usize, index: u32, first: u64, last: u64, hpa: u64, perm: u32): u32 {
+/** [first..last] -> hpa with PERM_*, no leaf larger than 2^cap: a STATUS_*; nothing is written unless it is STATUS_OK. */
+export function map(engine: usize, index: u32, first: u64, last: u64, hpa: u64, perm: u32, cap: u32): u32 {
   if (inSection(engine)) return STATUS_IN_SECTION;
   const domain = domainAt(engine, index);
-  return <u32>dispatch<MapRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, hpa, perm);
+  return <u32>dispatch<MapRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, hpa, permAndCap(perm, cap));
 }
 
 /**
@@ -143,11 +142,11 @@ export function map(engine: usize, index: u32, first: u64, last: u64, hpa: u64, 
  * one after the other, ascending, each counts only what the ones before did not: `after` is where the last one ended, ~first
  * for the first of them.
  */
-export function planMap(engine: usize, index: u32, first: u64, last: u64, hpa: u64, perm: u32, after: u64): u64 {
+export function planMap(engine: usize, index: u32, first: u64, last: u64, hpa: u64, perm: u32, after: u64, cap: u32): u64 {
   if (inSection(engine)) return STATUS_IN_SECTION;
   const domain = domainAt(engine, index);
   store<u64>(engine, after, ENGINE_PLANNED);
-  return dispatch<PlanRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, hpa, perm);
+  return dispatch<PlanRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, hpa, permAndCap(perm, cap));
 }
 
 /** Are there frames for that many more tables of the domain? */
@@ -179,17 +178,6 @@ export function flushDomain(engine: usize, index: u32): void {
 /** Drops cached translations of [first..last]: what a guest that owns the table asks for after changing it. */
 export function invalidateDomain(engine: usize, index: u32, first: u64, last: u64): void {
   invalidate(engine, domainAt(engine, index), first, last);
-}
-
-/**
- * Bytes of [first..last] in dirty leaves. With `clear` the leaves that lie in the range whole are cleaned, and the IOTLB
- * entries of the range dropped: they carry W.
- */
-export function clearDirty(engine: usize, index: u32, first: u64, last: u64, clear: bool): u64 {
-  const domain = domainAt(engine, index);
-  const bytes = dispatch<CollectDirty>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, 0, u32(clear));
-  if (clear && bytes) invalidate(engine, domain, first, last);
-  return bytes;
 }
 
 /** Exact walk of iova for PERM_* into the walk record at `out`: a REASON_*, 0 when translated. Reads only. */

@@ -3,7 +3,8 @@ import {
   ABI_VERSION, DOMAIN_BYTES, ENGINE_ABI, ENGINE_BYTES, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_EPOCH, ENGINE_FAST_FIRST,
   ENGINE_FRAME_COUNT, ENGINE_FRAME_LIVE, ENGINE_FRAME_NEXT, ENGINE_FRAMES, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_LENGTH,
   ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_RING, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES,
-  ENGINE_SINK, ENGINE_SLOT_CAPACITY, ENGINE_SLOTS, FRAME_BYTES, RING_ENTRIES, RING_ENTRY_BYTES, ROUTE_BYTES, SLOT_BYTES,
+  ENGINE_SCRATCH, ENGINE_SINK, ENGINE_SLOT_CAPACITY, ENGINE_SLOTS, FRAME_BYTES, RING_ENTRIES, RING_ENTRY_BYTES, ROUTE_BYTES,
+  SCRATCH_BYTES, SLOT_BYTES,
 } from "./layout";
 import { layPort, portBytes } from "./port";
 import { RESERVED_KEY } from "./route";
@@ -29,7 +30,8 @@ export function createEngine(
   const routesAt = align64(keysAt + routes * 8);
   const domainsAt = align64(routesAt + routes * ROUTE_BYTES);
   const ringAt = align64(domainsAt + <u64>domains * DOMAIN_BYTES);
-  const portsAt = align64(ringAt + RING_ENTRIES * RING_ENTRY_BYTES);
+  const scratchAt = align64(ringAt + RING_ENTRIES * RING_ENTRY_BYTES);
+  const portsAt = align64(scratchAt + SCRATCH_BYTES);
   const sideAt = align64(portsAt + ports * stride);
   if (sideAt + 3 * <u64>FRAME_BYTES > limit) return 0;
   // Each frame costs its page, a link and a count; one page more is the sink.
@@ -49,6 +51,7 @@ export function createEngine(
   store<u32>(engine, <u32>domainsAt, ENGINE_DOMAINS);
   store<u32>(engine, domains, ENGINE_DOMAIN_CAPACITY);
   store<u32>(engine, <u32>ringAt, ENGINE_RING);
+  store<u32>(engine, <u32>scratchAt, ENGINE_SCRATCH);
   store<u32>(engine, <u32>portsAt, ENGINE_PORTS);
   store<u32>(engine, <u32>stride, ENGINE_PORT_STRIDE);
   store<u32>(engine, ports, ENGINE_PORT_CAPACITY);

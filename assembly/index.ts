@@ -3,6 +3,7 @@ export { createEngine } from "./engine";
 export { addSlot, removeSlot, slotAt } from "./memory";
 export { inSection } from "./invalidate";
 export { attachRoute, blockRoute, identityRoute, internRoute } from "./route";
-export { canTakeTables, clearDirty, createDomain, destroyDomain, flushDomain, invalidateDomain, map, planMap, unmap, walk } from "./domain";
+export { canTakeTables, createDomain, destroyDomain, flushDomain, invalidateDomain, map, planMap, unmap, walk } from "./domain";
+export { collectDirty, leafRuns, merge, trackDirty } from "./shadow";
 export { closePort, enter, leave, openPort, portBytes } from "./port";
 export { translate, translateHalves, translateNumber } from "./translate";

@@ -3,7 +3,7 @@
 // each a literal or an expression of the constants above it. All words are little-endian; ranges are first..last, inclusive.
 
 /** Raised whenever a structure below changes; the loader refuses a module of another version. */
-export const ABI_VERSION: u32 = 2;
+export const ABI_VERSION: u32 = 3;
 
 // --- Engine header: one per arena, at its first byte -------------------------------------------------------------
 export const ENGINE_ABI: u32 = 0; // u32
@@ -29,20 +29,25 @@ export const ENGINE_FRAME_COUNT: u32 = 196; // u32
 export const ENGINE_FRAME_NEXT: u32 = 200; // u32, address of u32[frames]: index + 1 of the first frame of the next block of a list
 export const ENGINE_FRAME_LIVE: u32 = 204; // u32, address of u16[frames]: live entries in that table
 export const ENGINE_FRAMES_LIMBO: u32 = 208; // u32, frames that wait for readers
+export const ENGINE_FAIL_IN: u32 = 212; // u32, for tests: how many reservations from here on the one lies that fails, 0 for none
 export const ENGINE_PLANNED: u32 = 216; // u64, last address of the range that was planned before this one
 export const ENGINE_FRAMES_USED: u32 = 224; // u32, frames taken and not given back (limbo counts as used)
 export const ENGINE_ID_NEXT: u32 = 228; // u32, next IOTLB id
 export const ENGINE_CLEARED: u32 = 232; // u64, bit set: log2 sizes of the leaves that the running unmap removed
 export const ENGINE_ROUTE_COUNT: u32 = 240; // u32, atomic, routes interned
 export const ENGINE_WALKERS: u32 = 244; // u32, bit set: batch walkers that some domain has needed
+export const ENGINE_SCRATCH: u32 = 248; // u32, address of SCRATCH_BYTES for records that a call takes or answers
+export const ENGINE_FOUND: u32 = 252; // u32, records that the last call has written there
 export const ENGINE_FAST_FIRST: u32 = 256; // u64, the largest slot with bytes: first address,
 export const ENGINE_FAST_SPAN: u32 = 264; // u64, last - first,
 export const ENGINE_FAST_OFFSET: u32 = 272; // u32, and where its bytes are
+export const ENGINE_GRANTED: u32 = 276; // u32, beside ENGINE_FAIL_IN: tables that a reservation has promised to the maps after it
 export const ENGINE_FRAME_FREE: u32 = 320; // u32[FRAME_ORDERS], for each order: index + 1 of the first frame of a free block
 export const ENGINE_FRAME_LIMBO: u32 = 356; // u32[FRAME_ORDERS], the same of the blocks that wait for readers
 export const ENGINE_FRAME_LIMBO_LAST: u32 = 392; // u32[FRAME_ORDERS], and of the last of these
 export const ENGINE_WALK: u32 = 448; // a walk record for callers without a port
-export const ENGINE_BYTES: u32 = 2048;
+export const ENGINE_CURSOR: u32 = 2048; // the tables that the running merge last used
+export const ENGINE_BYTES: u32 = 2112;
 
 // --- Slot: a range of host-physical addresses and where its bytes are ---------------------------------------------
 export const SLOT_FIRST: u32 = 0; // u64
@@ -144,8 +149,9 @@ export const PERM_X: u32 = 4;
 /** The same three of a privileged request, shifted by this. */
 export const PERM_PRIVILEGED_SHIFT: u32 = 4;
 export const PERM_ANY_W: u32 = 34; // PERM_W of both
-/** For makeLeaf, beside PERM_*: leave the accessed and dirty bits clear, somebody will collect them. */
+/** For makeLeaf, beside PERM_*: leave the dirty bit clear, somebody will collect it; and the accessed bit. */
 export const PERM_CLEAN: u32 = 8;
+export const PERM_UNUSED: u32 = 128;
 /** Addresses of 57 bits and more do not fit a tag: such lanes are walked and not cached. */
 export const TAG_ADDRESS_BITS: u32 = 57;
 
@@ -253,6 +259,22 @@ export const RING_ENTRY_BYTES: u32 = 16;
 export const RING_DROP: u32 = 0;
 export const RING_CLEAR: u32 = 1; // everything: ids are about to be used again
 
+// --- Scratch area: records of the calls below, in the order of their addresses -----------------------------------------
+export const SCRATCH_BYTES: u32 = 4096;
+/** A run of leaves: one after the other, equal in size and permissions, with outputs that are contiguous. */
+export const LEAF_FIRST: u32 = 0; // u64
+export const LEAF_LAST: u32 = 8; // u64
+export const LEAF_HPA: u32 = 16; // u64, output address of `first`
+export const LEAF_PERM: u32 = 24; // u32, PERM_*
+export const LEAF_LG2: u32 = 28; // u32, size of each leaf
+export const LEAF_BYTES: u32 = 32;
+/** A range. */
+export const RANGE_FIRST: u32 = 0; // u64
+export const RANGE_LAST: u32 = 8; // u64
+export const RANGE_BYTES: u32 = 16;
+/** What a call answers when the domain has no such range, or its table is a guest's. */
+export const RECORDS_REFUSED: u32 = 0xffffffff;
+
 // --- Frames and status --------------------------------------------------------------------------------------------------------
 export const FRAME_LG2: u32 = 12;
 export const FRAME_BYTES: u32 = 4096;
@@ -280,6 +302,7 @@ export const STATUS_IN_SECTION: u32 = 5; // the caller's own thread is inside a 
 export const STATUS_NOT_OWNED: u32 = 6; // the guest owns the table
 export const STATUS_PERM: u32 = 7; // the format cannot express this permission
 export const STATUS_ATTACHED: u32 = 8; // routes still lead to the domain
+export const STATUS_MISMATCH: u32 = 9; // the tables of the two domains differ in format, levels or width
 /** unmap answers bytes removed, or one of these (no table holds that many bytes). */
 export const UNMAP_SPLIT: u64 = 0xffffffffffffffff; // the range ends inside a leaf
 export const UNMAP_IN_SECTION: u64 = 0xfffffffffffffffe;

@@ -1,5 +1,6 @@
 // Routes: (rid, pasid) is interned once to a record, in an open-addressed table whose slot index is the route. Interning
-// takes no lock: the key is claimed by compare-and-swap. Attach and detach rewrite the record in place. Imports layout, invalidate.
+// takes no lock: the key is claimed by compare-and-swap. Attach and detach rewrite the record in place. Imports layout,
+// invalidate, frames.
 import {
   DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_ROUTES, DOMAIN_UPPER, ENGINE_DOMAINS, ENGINE_ROUTE_COUNT, ENGINE_ROUTE_KEYS,
   ENGINE_ROUTE_MASK, ENGINE_ROUTES, NO_PASID, ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_BYTES, ROUTE_DOMAIN,
@@ -9,6 +10,7 @@ import {
 import { lowBits } from "./format/format";
 import { advanceEpoch, classWord, inSection } from "./invalidate";
 import { Domain } from "./request";
+import { failsNow } from "./table/frames";
 
 const HASH: u64 = 0x9e3779b97f4a7c15;
 /** Route 0 is claimed by a key that no (rid, pasid) has. */
@@ -40,6 +42,7 @@ export function internRoute(engine: usize, rid: u32, pasid: u32): u32 {
     const address = keyAddress(engine, index);
     let held = atomic.load<u64>(address);
     if (!held) {
+      if (failsNow(engine)) return ROUTE_NONE;
       held = atomic.cmpxchg<u64>(address, 0, key);
       if (!held) {
         atomic.add<u32>(engine, 1, ENGINE_ROUTE_COUNT);

@@ -6,7 +6,7 @@ export type { DmaFaultDetails, DmaFaultReason } from "./dma/dma-fault.js";
 export { DmaView } from "./dma/dma-view.js";
 export type { Access } from "./dma/dma-view.js";
 export { Engine } from "./engine/engine.js";
-export type { DomainOptions, EngineOptions, SlotKind, Span } from "./engine/engine.js";
+export type { DomainOptions, EngineOptions, LeafRun, Range, SlotKind, Span } from "./engine/engine.js";
 export { EngineError } from "./engine/errors.js";
 export type { EngineErrorCode } from "./engine/errors.js";
 export type { AdoptedMemory, OwnedMemory } from "./engine/memory.js";

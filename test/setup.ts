@@ -10,3 +10,6 @@ if (process.env["IOASID_ORACLE"] !== "off") {
   instrumentPorts(Port.prototype);
   afterEach(checkTouched);
 }
+
+// A mutant is killed by the first example that fails; making it smaller would only take time.
+if (process.env["IOASID_TEST"] === "mutants") (await import("fast-check")).default.configureGlobal({ endOnFailure: true });

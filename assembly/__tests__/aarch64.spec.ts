@@ -3,7 +3,7 @@ import { EMPTY, EntryOf, LEAF, TABLE } from "../format/format";
 import { Granule16K, Granule4K, Granule64K } from "../format/aarch64";
 import { AArch64Stage1 } from "../format/aarch64-stage1";
 import { AArch64Stage2 } from "../format/aarch64-stage2";
-import { DOMAIN_SET_DIRTY, OPTION_IGNORE_TABLE_PERMISSIONS, PERM_CLEAN } from "../layout";
+import { DOMAIN_SET_DIRTY, OPTION_IGNORE_TABLE_PERMISSIONS, PERM_CLEAN, PERM_UNUSED } from "../layout";
 
 const s1 = changetype<AArch64Stage1<Granule4K>>(0);
 const s1x16 = changetype<AArch64Stage1<Granule16K>>(0);
@@ -37,8 +37,8 @@ describe("Armv8 stage 1", () => {
     expect(s1x64.makeLeaf(1, 29, 0x60000000, 1)).toBe(NEVER | 0x60000fc1);
   });
   test("a tracked leaf begins without AF; a writable one has DBM 51 and is read-only until written", () => {
-    expect(s1.makeLeaf(0, 12, 0x12345000, 3 | PERM_CLEAN)).toBe(NEVER | DBM | 0x12345bc3);
-    expect(s1.makeLeaf(0, 12, 0x12345000, 1 | PERM_CLEAN)).toBe(NEVER | 0x12345bc3);
+    expect(s1.makeLeaf(0, 12, 0x12345000, 3 | PERM_CLEAN | PERM_UNUSED)).toBe(NEVER | DBM | 0x12345bc3);
+    expect(s1.makeLeaf(0, 12, 0x12345000, 1 | PERM_CLEAN | PERM_UNUSED)).toBe(NEVER | 0x12345bc3);
     expect(s1.clean(DBM | 0xbc3)).toBe(true);
     expect(s1.clean(0xbc3)).toBe(false);
     expect(s1.marked(DBM | 0xbc3, false, true)).toBe(DBM | 0xf43);
@@ -124,7 +124,7 @@ describe("Armv8 stage 2", () => {
     expect(s2.makeLeaf(1, 21, 0x40000000, 7)).toBe(0x400007fd);
   });
   test("a tracked writable leaf has DBM, and S2AP[1] once it was written", () => {
-    expect(s2.makeLeaf(0, 12, 0x12345000, 3 | PERM_CLEAN)).toBe(UXN | DBM | 0x1234537f);
+    expect(s2.makeLeaf(0, 12, 0x12345000, 3 | PERM_CLEAN | PERM_UNUSED)).toBe(UXN | DBM | 0x1234537f);
     expect(s2.clean(DBM | 0x37f)).toBe(true);
     expect(s2.marked(DBM | 0x37f, false, true)).toBe(DBM | 0x7ff);
     expect(s2.dirty(DBM | 0x7ff)).toBe(true);

@@ -82,6 +82,12 @@ describe("AMD v1", () => {
     expect(amd.kind(0x6000000000007601, 4)).toBe(TABLE);
     expect(amd.tableLevel(0x6000000000007601, 4)).toBe(2);
   });
+  test("52..58 are reserved, in a pointer U 59 and FC 60 too; A 5 is in both, D 6 in a leaf", () => {
+    expect(amd.reservedBits(false)).toBe(0x07f0000000000000);
+    expect(amd.reservedBits(true)).toBe(0x1ff0000000000000);
+    expect(amd.marked(0x6000000000007601, true, false)).toBe(0x6000000000007621);
+    expect(amd.marked(0x6000000012345001, false, true)).toBe(0x6000000012345061);
+  });
   test("512 GiB is walked and never written; coded at level 2 it would be a whole table", () => {
     expect(amd.kind(0x6000000000000001, 3)).toBe(LEAF);
     expect(amd.kind(0x6000003ffffffe01 & ~(<u64>1 << 38), 2)).toBe(INVALID);

@@ -1,7 +1,7 @@
 // Golden entries, worked out by hand from the Intel SDM, volume 3, 4.5 (formats), 4.6 (access rights).
 import { EMPTY, INVALID, LEAF, TABLE } from "../format/format";
 import { X86 } from "../format/x86-64";
-import { OPTION_WRITE_PROTECT, PERM_CLEAN } from "../layout";
+import { OPTION_WRITE_PROTECT, PERM_CLEAN, PERM_UNUSED } from "../layout";
 
 const x86 = changetype<X86>(0);
 const XD: u64 = 0x8000000000000000;
@@ -18,8 +18,8 @@ describe("x86-64", () => {
     expect(x86.makeLeaf(0, 12, 0x12345000, 7)).toBe(0x12345067);
   });
   test("a tracked leaf begins neither accessed nor dirty", () => {
-    expect(x86.makeLeaf(0, 12, 0x12345000, 3 | PERM_CLEAN)).toBe(XD | 0x12345007);
-    expect(x86.makeLeaf(1, 21, 0x40000000, 1 | PERM_CLEAN)).toBe(XD | 0x40000085);
+    expect(x86.makeLeaf(0, 12, 0x12345000, 3 | PERM_CLEAN | PERM_UNUSED)).toBe(XD | 0x12345007);
+    expect(x86.makeLeaf(1, 21, 0x40000000, 1 | PERM_CLEAN | PERM_UNUSED)).toBe(XD | 0x40000085);
   });
   test("2 MiB and 1 GiB leaves have PS, bit 7; bit 12 of them is PAT", () => {
     expect(x86.makeLeaf(1, 21, 0x40000000, 3)).toBe(XD | 0x400000e7);

@@ -5,7 +5,7 @@
 //   table  62..61 APTable: [1] read-only below, [0] nothing unprivileged below  60 UXNTable  59 PXNTable
 //
 // A writable leaf that records writes has DBM set; it is clean while AP[2] is. Imports layout and the granules.
-import { DOMAIN_SET_DIRTY, OPTION_IGNORE_TABLE_PERMISSIONS, PERM_CLEAN, PERM_R, PERM_W, PERM_X } from "../layout";
+import { DOMAIN_SET_DIRTY, OPTION_IGNORE_TABLE_PERMISSIONS, PERM_CLEAN, PERM_R, PERM_UNUSED, PERM_W, PERM_X } from "../layout";
 import { AArch64, ACCESSED, DIRTY_MODIFIER, Granule, INNER_SHAREABLE } from "./aarch64";
 
 const UNPRIVILEGED: u64 = 0x40;
@@ -26,7 +26,9 @@ const TABLE_BITS: u64 = 15;
 @final
 export class AArch64Stage1<G extends Granule> extends AArch64<G> {
   @inline clean(leaf: u64): bool { return (leaf & (DIRTY_MODIFIER | READ_ONLY)) == (DIRTY_MODIFIER | READ_ONLY); }
-  @inline cleaned(leaf: u64): u64 { return leaf | READ_ONLY; }
+  @inline cleaned(leaf: u64): u64 {
+    return (leaf & (DIRTY_MODIFIER | READ_ONLY)) == READ_ONLY ? leaf : leaf | DIRTY_MODIFIER | READ_ONLY;
+  }
   @inline combine(above: u64, pte: u64): u64 { return above | ((pte >> TABLE_SHIFT) & TABLE_BITS); }
   @inline concatenated(): u32 { return 0; }
   @inline dirty(leaf: u64): bool { return (leaf & (DIRTY_MODIFIER | READ_ONLY)) == DIRTY_MODIFIER; }
@@ -35,12 +37,13 @@ export class AArch64Stage1<G extends Granule> extends AArch64<G> {
     return (1 << PERM_R) | (1 << (PERM_R | PERM_W)) | (1 << (PERM_R | PERM_X)) | (1 << (PERM_R | PERM_W | PERM_X));
   }
   @inline halves(): bool { return true; }
-  /** Attribute index 0, for both privileges, inner shareable; a tracked writable leaf begins clean, others accessed. */
+  /** Attribute index 0, for both privileges, inner shareable. */
   @inline makeLeaf(level: u32, _lg2: u32, hpa: u64, perm: u32): u64 {
     const leaf = hpa | this.leafType(level) | UNPRIVILEGED | INNER_SHAREABLE | NOT_GLOBAL;
     const never = perm & PERM_X ? 0 : EXECUTE_NEVER | PRIVILEGED_EXECUTE_NEVER;
-    if (!(perm & PERM_CLEAN)) return leaf | never | ACCESSED | (perm & PERM_W ? 0 : READ_ONLY);
-    return leaf | never | READ_ONLY | (perm & PERM_W ? DIRTY_MODIFIER : 0);
+    const accessed = perm & PERM_UNUSED ? 0 : ACCESSED;
+    const write = !(perm & PERM_W) ? READ_ONLY : perm & PERM_CLEAN ? DIRTY_MODIFIER | READ_ONLY : 0;
+    return leaf | never | accessed | write;
   }
   @inline marked(pte: u64, table: bool, written: bool): u64 {
     return table ? pte : (pte | ACCESSED) & ~(written ? READ_ONLY : 0);
@@ -57,4 +60,5 @@ export class AArch64Stage1<G extends Granule> extends AArch64<G> {
   }
   @inline stage(): u32 { return 1; }
   @inline start(): u64 { return 0; }
+  @inline untracked(leaf: u64): u64 { return leaf & DIRTY_MODIFIER ? leaf & ~(DIRTY_MODIFIER | READ_ONLY) : leaf; }
 }

@@ -6,7 +6,7 @@
 //
 // A writable leaf that records writes has DBM set; it is clean while S2AP[1] is not set. XN as FEAT_XNX has it: 0 all may
 // execute, 1 the unprivileged alone, 2 nobody, 3 the privileged alone. Imports layout and the granules.
-import { DOMAIN_SET_DIRTY, PERM_CLEAN, PERM_R, PERM_W, PERM_X } from "../layout";
+import { DOMAIN_SET_DIRTY, PERM_CLEAN, PERM_R, PERM_UNUSED, PERM_W, PERM_X } from "../layout";
 import { AArch64, ACCESSED, DIRTY_MODIFIER, Granule, INNER_SHAREABLE } from "./aarch64";
 
 const WRITE: u64 = 0x80;
@@ -20,18 +20,20 @@ const CONCATENATED_LG2: u32 = 4;
 @final
 export class AArch64Stage2<G extends Granule> extends AArch64<G> {
   @inline clean(leaf: u64): bool { return (leaf & (DIRTY_MODIFIER | WRITE)) == DIRTY_MODIFIER; }
-  @inline cleaned(leaf: u64): u64 { return leaf & ~WRITE; }
+  @inline cleaned(leaf: u64): u64 {
+    return leaf & (DIRTY_MODIFIER | WRITE) ? (leaf | DIRTY_MODIFIER) & ~WRITE : leaf;
+  }
   @inline combine(above: u64, _pte: u64): u64 { return above; }
   @inline concatenated(): u32 { return CONCATENATED_LG2; }
   @inline dirty(leaf: u64): bool { return (leaf & (DIRTY_MODIFIER | WRITE)) == (DIRTY_MODIFIER | WRITE); }
   /** Each of read, write, execute with or without the others, but not none. */
   @inline expressible(): u32 { return 0xfe; }
   @inline halves(): bool { return false; }
-  /** Write-back, inner shareable; a tracked writable leaf begins clean, others accessed. */
+  /** Write-back, inner shareable. */
   @inline makeLeaf(level: u32, _lg2: u32, hpa: u64, perm: u32): u64 {
     const track = (perm & PERM_CLEAN) != 0;
     const access = <u64>(perm & (track ? PERM_R : PERM_R | PERM_W)) << ACCESS_SHIFT;
-    const record = track ? (perm & PERM_W ? DIRTY_MODIFIER : 0) : ACCESSED;
+    const record = (perm & PERM_UNUSED ? 0 : ACCESSED) | (track && perm & PERM_W ? DIRTY_MODIFIER : 0);
     const never = perm & PERM_X ? 0 : EXECUTE_NEVER;
     return hpa | this.leafType(level) | WRITE_BACK | INNER_SHAREABLE | access | record | never;
   }
@@ -46,4 +48,5 @@ export class AArch64Stage2<G extends Granule> extends AArch64<G> {
   }
   @inline stage(): u32 { return 2; }
   @inline start(): u64 { return 0; }
+  @inline untracked(leaf: u64): u64 { return leaf & DIRTY_MODIFIER ? (leaf & ~DIRTY_MODIFIER) | WRITE : leaf; }
 }

@@ -2,7 +2,7 @@
 // tables "I/O page translation entry (PTE)" and "page directory entry (PDE)".
 //
 //   63 62 61 60 59 58..52 51            12 11..9      8 7 6 5 4..1 0
-//      IW IR FC U         address          NextLevel      D A      PR
+//      IW IR FC U         address          NextLevel      D A      PR      FC, U and D: leaves only
 //
 //   NextLevel 0: leaf of the entry's own span. 7: leaf whose size is in the address: k ones from bit 12 up and a zero mean
 //   2^(13 + k) bytes, and as many equal entries as that covers. Else: pointer to a table of that level, counted from 1.
@@ -18,7 +18,8 @@ const ADDRESS: u64 = 0x000ffffffffff000;
 const PRESENT: u64 = 1;
 const ACCESSED: u64 = 0x20;
 const DIRTY: u64 = 0x40;
-const RESERVED: u64 = 0x07f0000000000000; // bits 58..52
+const RESERVED_IN_LEAF: u64 = 0x07f0000000000000; // bits 58..52
+const RESERVED_IN_TABLE: u64 = 0x1ff0000000000000; // bits 60..52: a PDE has no U and FC
 const READ_WRITE: u64 = 0x6000000000000000;
 const PERM_SHIFT: u64 = 61;
 const CODED: u32 = 7;
@@ -81,7 +82,7 @@ export class AmdV1 extends Format {
   @inline permissions(tables: u64, leaf: u64, _flags: u32): u32 {
     return (<u32>((tables & leaf) >> PERM_SHIFT) & (PERM_R | PERM_W)) * 0x11;
   }
-  @inline reservedBits(_table: bool): u64 { return RESERVED; }
+  @inline reservedBits(table: bool): u64 { return table ? RESERVED_IN_TABLE : RESERVED_IN_LEAF; }
   @inline reservedReason(): u32 { return REASON_RESERVED; }
   @inline spanLg2(level: u32): u32 { return 12 + 9 * level; }
   @inline start(): u64 { return READ_WRITE | ACCESSED; }
@@ -89,4 +90,5 @@ export class AmdV1 extends Format {
   @inline tableLg2(): u32 { return 9; }
   @inline tableAddress(pte: u64): u64 { return pte & ADDRESS; }
   @inline tableLevel(pte: u64, _level: u32): u32 { return this.nextLevel(pte) - 1; }
+  @inline untracked(leaf: u64): u64 { return leaf & ~DIRTY; }
 }

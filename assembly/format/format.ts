@@ -25,7 +25,7 @@ export abstract class Format {
   abstract combine(above: u64, pte: u64): u64;
   /** Log2 of the most start tables that may stand side by side. */
   abstract concatenated(): u32;
-  /** The leaf after its dirtiness has been collected. */
+  /** The leaf of a domain that tracks writes, without one: one that may be written through will record the next. */
   abstract cleaned(leaf: u64): u64;
   /** Permissions that a leaf can express: bit n is set if PERM_* value n has an encoding. */
   abstract expressible(): u32;
@@ -46,7 +46,7 @@ export abstract class Format {
   abstract leafSizes(level: u32): u64;
   /**
    * A leaf of 2^lg2 bytes at `level`; every entry of a leaf that takes several holds this same value. `perm` is PERM_*,
-   * with PERM_CLEAN when accessed and dirty bits will be collected.
+   * with PERM_UNUSED and PERM_CLEAN where the walk is to set the accessed and the dirty bit.
    */
   abstract makeLeaf(level: u32, lg2: u32, hpa: u64, perm: u32): u64;
   /** A pointer to the table of level - 1 at memory offset `table`, stored at `level`; grants everything. */
@@ -73,6 +73,8 @@ export abstract class Format {
   /** Address of the next table that `pte` (a TABLE at `level`) names: memory offset, hpa or gpa; and its level. */
   abstract tableAddress(pte: u64): u64;
   abstract tableLevel(pte: u64, level: u32): u32;
+  /** The leaf of a domain that tracks no writes: as makeLeaf without PERM_CLEAN has it, whatever it has recorded. */
+  abstract untracked(leaf: u64): u64;
 }
 
 /** Byte offset in its table of the entry for iova: index * 8, without a separate shift. */

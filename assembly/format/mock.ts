@@ -6,7 +6,7 @@
 //                                                       Else a leaf, at levels 0 to 3: 2^N equal entries, N up to 3
 //
 // Every table has 16 entries. Address bits below a leaf's size are ignored. Imports layout, fault and the contract.
-import { PERM_CLEAN, PERM_R, PERM_W, PERM_X } from "../layout";
+import { PERM_CLEAN, PERM_R, PERM_UNUSED, PERM_W, PERM_X } from "../layout";
 import { REASON_RESERVED } from "../fault";
 import { EMPTY, Format, INVALID, LEAF, TABLE } from "./format";
 
@@ -51,7 +51,7 @@ export class Mock extends Format {
   @inline leafSizes(level: u32): u64 { return level > HIGHEST_LEAF ? 0 : <u64>15 << this.spanLg2(level); }
   @inline makeLeaf(level: u32, lg2: u32, hpa: u64, perm: u32): u64 {
     const equal = <u64>(lg2 - this.spanLg2(level)) << COUNT_SHIFT;
-    const used = perm & PERM_CLEAN ? 0 : ACCESSED | (perm & PERM_W ? DIRTY : 0);
+    const used = (perm & PERM_UNUSED ? 0 : ACCESSED) | ((perm & (PERM_W | PERM_CLEAN)) == PERM_W ? DIRTY : 0);
     return hpa | VALID | (<u64>(perm & (PERM_R | PERM_W | PERM_X)) << PERM_SHIFT) | used | equal;
   }
   @inline makeTable(_level: u32, table: usize): u64 { return <u64>table | VALID | POINTER | ACCESSED; }
@@ -67,4 +67,5 @@ export class Mock extends Format {
   @inline tableLg2(): u32 { return 4; }
   @inline tableAddress(pte: u64): u64 { return pte & ADDRESS; }
   @inline tableLevel(_pte: u64, level: u32): u32 { return level - 1; }
+  @inline untracked(leaf: u64): u64 { return leaf & (<u64>PERM_W << PERM_SHIFT) ? leaf | DIRTY : leaf & ~DIRTY; }
 }

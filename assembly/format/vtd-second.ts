@@ -63,4 +63,5 @@ export class VtdSecond extends Format {
   @inline tableLg2(): u32 { return 9; }
   @inline tableAddress(pte: u64): u64 { return pte & ADDRESS; }
   @inline tableLevel(_pte: u64, level: u32): u32 { return level - 1; }
+  @inline untracked(leaf: u64): u64 { return leaf & ~DIRTY; }
 }

@@ -6,7 +6,7 @@
 //                                                                        bit 7 of a 4 KiB leaf is PAT too
 // Reading cannot be denied but by US. XD is reserved where execute-disable is off: the domain's affair (DOMAIN_RESERVED_*).
 // Imports layout, fault and the contract.
-import { OPTION_WRITE_PROTECT, PERM_CLEAN, PERM_R, PERM_W, PERM_X } from "../layout";
+import { OPTION_WRITE_PROTECT, PERM_CLEAN, PERM_R, PERM_UNUSED, PERM_W, PERM_X } from "../layout";
 import { REASON_RESERVED } from "../fault";
 import { EMPTY, Format, INVALID, LEAF, TABLE } from "./format";
 
@@ -53,7 +53,7 @@ export class X86 extends Format {
   /** Accessed, and dirty where writable, in advance: hardware then never has to write, unless somebody collects the bits. */
   @inline makeLeaf(level: u32, _lg2: u32, hpa: u64, perm: u32): u64 {
     const write = perm & PERM_W ? WRITE : 0;
-    const used = perm & PERM_CLEAN ? 0 : ACCESSED | (perm & PERM_W ? DIRTY : 0);
+    const used = (perm & PERM_UNUSED ? 0 : ACCESSED) | ((perm & (PERM_W | PERM_CLEAN)) == PERM_W ? DIRTY : 0);
     return hpa | PRESENT | USER | write | used | (perm & PERM_X ? 0 : EXECUTE_DISABLE) | (level == 0 ? 0 : PAGE_SIZE);
   }
   @inline makeTable(_level: u32, table: usize): u64 { return <u64>table | PRESENT | WRITE | USER | ACCESSED; }
@@ -77,4 +77,5 @@ export class X86 extends Format {
   @inline tableLg2(): u32 { return 9; }
   @inline tableAddress(pte: u64): u64 { return pte & ADDRESS; }
   @inline tableLevel(_pte: u64, level: u32): u32 { return level - 1; }
+  @inline untracked(leaf: u64): u64 { return leaf & WRITE ? leaf | DIRTY : leaf & ~DIRTY; }
 }

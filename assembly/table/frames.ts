@@ -5,8 +5,8 @@
 // A block that leaves a table goes to limbo first: readers that were inside a section may still be walking it, so it is
 // neither cleared nor handed out until `releaseLimbo`. Imports layout only.
 import {
-  ENGINE_FRAME_COUNT, ENGINE_FRAME_FREE, ENGINE_FRAME_LIMBO, ENGINE_FRAME_LIMBO_LAST, ENGINE_FRAME_LIVE, ENGINE_FRAME_NEXT,
-  ENGINE_FRAMES, ENGINE_FRAMES_LIMBO, ENGINE_FRAMES_USED, FRAME_BYTES, FRAME_LG2, FRAME_ORDERS,
+  ENGINE_FAIL_IN, ENGINE_FRAME_COUNT, ENGINE_FRAME_FREE, ENGINE_FRAME_LIMBO, ENGINE_FRAME_LIMBO_LAST, ENGINE_FRAME_LIVE, ENGINE_FRAME_NEXT,
+  ENGINE_FRAMES, ENGINE_FRAMES_LIMBO, ENGINE_FRAMES_USED, ENGINE_GRANTED, FRAME_BYTES, FRAME_LG2, FRAME_ORDERS,
 } from "../layout";
 
 /** While free neighbours are joined, in place of their count: a block that is listed, and one whose neighbour was seen before it. */
@@ -115,8 +115,26 @@ export function releaseLimbo(engine: usize): void {
   store<u32>(engine, load<u32>(engine, ENGINE_FRAMES_USED) - frames, ENGINE_FRAMES_USED);
 }
 
+/** For tests (ENGINE_FAIL_IN): is this reservation the one that has to fail? */
+export function failsNow(engine: usize): bool {
+  const left = load<u32>(engine, ENGINE_FAIL_IN);
+  if (!left) return false;
+  store<u32>(engine, left - 1, ENGINE_FAIL_IN);
+  return left == 1;
+}
+
+/** The same for n tables. What an earlier reservation has granted to several maps is not asked for again. */
+function tablesFailNow(engine: usize, n: u32): bool {
+  if (!n || !load<u32>(engine, ENGINE_FAIL_IN)) return false;
+  const granted = load<u32>(engine, ENGINE_GRANTED);
+  if (n > granted) return failsNow(engine);
+  store<u32>(engine, granted - n, ENGINE_GRANTED);
+  return false;
+}
+
 /** Can n blocks of that order be taken one after the other? Exact: what is free is joined if the lists do not have them. */
 export function canTake(engine: usize, order: u32, n: u32): bool {
+  if (tablesFailNow(engine, n)) return false;
   if ((<u64>n << order) > Frames.free(engine)) return false;
   if (order == 0 || isListed(engine, order, n)) return true;
   join(engine, order);

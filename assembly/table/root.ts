@@ -1,7 +1,7 @@
 // The start tables of a domain whose tables are our own: one, or several side by side where the format concatenates them.
 // They are one block of frames; each counts its own live entries, and map and unmap go from one to the next.
 // Imports layout, frames, the format contract; knows no format.
-import { DOMAIN_INPUT_LG2, DOMAIN_LEVELS, DOMAIN_ROOT, FRAME_LG2 } from "../layout";
+import { DOMAIN_INPUT_LG2, DOMAIN_LEVELS, DOMAIN_ROOT, ENGINE_GRANTED, FRAME_LG2 } from "../layout";
 import { EntryOf, Format, lowBits } from "../format/format";
 import { Operation } from "../format/list";
 import { canTake, Frames, retireFrame, takeFrame } from "./frames";
@@ -57,11 +57,13 @@ export function retireRoot<F extends Format>(engine: usize, domain: usize): void
   retireFrame(engine, root, tableOrder<F>() + countLg2);
 }
 
-/** Can that many tables of the domain's format be taken? */
+/** Can d tables of the domain's format be taken? If so, they are granted to the maps that follow. */
 @unmanaged
 @final
 export class CanTakeTables extends Operation {
   run<F extends Format>(engine: usize, _domain: usize, _a: u64, _b: u64, _c: u64, d: u32): u64 {
-    return canTake(engine, tableOrder<F>(), d) ? 1 : 0;
+    if (!canTake(engine, tableOrder<F>(), d)) return 0;
+    store<u32>(engine, load<u32>(engine, ENGINE_GRANTED) + d, ENGINE_GRANTED);
+    return 1;
   }
 }

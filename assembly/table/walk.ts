@@ -122,15 +122,14 @@ function leaf<F extends Format>(
   if (flags & DOMAIN_SET_DIRTY && f.clean(pte)) store<u32>(out, 1, WALK_CLEAN);
   if (flags & DOMAIN_NESTED) {
     const clean = load<u32>(out, WALK_CLEAN);
-    if (walkStage2(engine, domain, output, need, out)) {
-      // Also when it is a table of stage 2 that cannot be read: it was asked for on behalf of the access itself.
-      store<u32>(out, CLASS_INPUT, WALK_CLASS);
-      return load<u32>(out, WALK_REASON);
-    }
+    const reason = walkStage2(engine, domain, output, need, out);
     // The clean flag of the tables' own stage-2 leaves is dropped with `clean`: only the output's counts.
     store<u32>(out, clean | load<u32>(out, WALK_CLEAN), WALK_CLEAN);
     store<u32>(out, perm & load<u32>(out, WALK_PERM), WALK_PERM);
     store<u32>(out, min(lg2, load<u32>(out, WALK_LEAF_LG2)), WALK_LEAF_LG2);
+    // Also when it is a table of stage 2 that cannot be read: it was asked for on behalf of the access itself.
+    if (reason) store<u32>(out, CLASS_INPUT, WALK_CLASS);
+    return reason;
   }
   return end(out, REASON_NONE, f.stage(), level);
 }

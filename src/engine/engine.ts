@@ -1,11 +1,16 @@
 // The engine: one arena in one memory, and the calls that change what it translates. Control plane only: addresses are
-// bigint, ranges first..last, inclusive. The data plane is Port. Imports module, memory, layout, port, errors.
+// bigint, ranges first..last, inclusive. The data plane is Port. Imports the rest of this folder.
+import { domainFlags, ruleOf, type DomainOptions } from "./domain-options.js";
 import { EngineError, integerIn } from "./errors.js";
 import * as L from "./layout.js";
+import { appendLeafRun, readLeafRuns, readRanges, type LeafRun, type Range } from "./leaf-run.js";
 import { placeEngine, type AdoptedMemory, type OwnedMemory, type Placement } from "./memory.js";
 import { instantiate, loadModule, type EngineExports } from "./module.js";
 import { Port } from "./port.js";
 import { readWalk, type Walk } from "./walk-record.js";
+
+export type { DomainOptions } from "./domain-options.js";
+export type { LeafRun, Range } from "./leaf-run.js";
 
 export interface EngineOptions {
   memory?: OwnedMemory | AdoptedMemory;
@@ -29,36 +34,6 @@ export interface EngineOptions {
   firstIotlbId?: number;
 }
 
-export interface DomainOptions {
-  /** L.FORMAT_* */
-  format: number;
-  levels: number;
-  /** Bits of an input address. */
-  width: number;
-  /**
-   * What the bits above the width must be: all zero (default), equal to the sign bit, or all one (the half of Arm's TTBR1);
-   * "-tbi": the same with the top byte ignored.
-   */
-  rule?: keyof typeof RULES;
-  /** Bits of an output address, at most 52. An entry with a larger address is refused. */
-  outputWidth: number;
-  /** Bits that must be clear in pointers to tables and in leaves, beyond what the format and outputWidth say. Default 0. */
-  reservedTable?: bigint;
-  reservedLeaf?: bigint;
-  /** Accessed bits: not looked at (default), set by the walk, or a leaf without it refuses. */
-  accessed?: "ignore" | "set" | "fault";
-  /** Dirty bits: not looked at (default), or set by writes. */
-  dirty?: "ignore" | "set";
-  /** L.OPTION_* of the format. Default 0. */
-  options?: number;
-  /** The guest owns the table: address of its start table, a multiple of 64; hpa, or what `stage2` translates. */
-  guestRoot?: bigint;
-  /** The domain, without one of its own, that translates a guest's table addresses and output. */
-  stage2?: number;
-  /** The guest's domain that serves iovas with bit 55 set. Arm stage 1 only; granule and options are each half's own. */
-  upper?: number;
-}
-
 export type SlotKind = "memory" | "zero" | "device";
 
 /** Part of a slot from some address on. */
@@ -72,15 +47,6 @@ export interface Span {
 
 const SLOT_KINDS = { memory: L.SLOT_MEMORY, zero: L.SLOT_ZERO, device: L.SLOT_DEVICE } as const;
 const SLOT_KIND_NAMES = [undefined, "memory", "zero", "device"] as const;
-const RULES = {
-  zero: L.RULE_ZERO, sign: L.RULE_SIGN, ones: L.RULE_ONES,
-  "zero-tbi": L.RULE_ZERO | L.RULE_TBI, "sign-tbi": L.RULE_SIGN | L.RULE_TBI, "ones-tbi": L.RULE_ONES | L.RULE_TBI,
-} as const;
-const ACCESSED = { ignore: 0, set: L.DOMAIN_SET_ACCESSED, fault: L.DOMAIN_ACCESS_FAULT } as const;
-const DIRTY = { ignore: 0, set: L.DOMAIN_SET_DIRTY } as const;
-const MARKS = L.DOMAIN_SET_ACCESSED | L.DOMAIN_ACCESS_FAULT | L.DOMAIN_SET_DIRTY;
-/** Formats with a second root for the upper half. */
-const HALVES: ReadonlySet<number> = new Set([L.FORMAT_ARM_S1_4K, L.FORMAT_ARM_S1_16K, L.FORMAT_ARM_S1_64K]);
 
 function powerOfTwo(field: string, value: unknown, first: number, last: number): number {
   const n = integerIn(field, value, first, last);
@@ -89,6 +55,9 @@ function powerOfTwo(field: string, value: unknown, first: number, last: number):
 }
 
 const lg2 = (n: number): number => 31 - Math.clz32(n);
+
+/** Leaves as large as they come. */
+const NO_CAP = 63;
 
 export class Engine {
   readonly memory: WebAssembly.Memory;
@@ -229,10 +198,10 @@ export class Engine {
 
   /** Makes an empty domain, or one of a guest's table: its index. Throws EngineError NO_DOMAINS, NO_FRAMES, BAD_ARGUMENT or BAD_OPTION. */
   createDomain(options: DomainOptions): number {
-    const { format, levels, width, outputWidth, rule = "zero", guestRoot } = options;
+    const { format, levels, width, outputWidth, guestRoot } = options;
     const domain = this.exports.createDomain(this.address, integerIn("format", format, 0, L.FORMATS - 1),
-      integerIn("levels", levels, 1, L.MAX_LEVELS), RULES[rule], integerIn("width", width, 12, 64),
-      integerIn("outputWidth", outputWidth, 12, 52), this.#domainFlags(options), guestRoot ?? 0n,
+      integerIn("levels", levels, 1, L.MAX_LEVELS), ruleOf(options), integerIn("width", width, 12, 64),
+      integerIn("outputWidth", outputWidth, 12, 52), domainFlags(options, (index, offset) => this.#domainWord(index, offset)), guestRoot ?? 0n,
       options.reservedTable ?? 0n, options.reservedLeaf ?? 0n, options.stage2 ?? 0, options.upper ?? 0) >>> 0;
     if (domain === L.DOMAIN_NONE) throw new EngineError("NO_DOMAINS", "all domains are in use (option `domains`)");
     if (domain === L.DOMAIN_BAD_SHAPE) {
@@ -240,32 +209,6 @@ export class Engine {
     }
     if (domain === L.DOMAIN_NO_FRAME) throw new EngineError("NO_FRAMES", "no frame is left for the root table (option `memory.arena`)");
     return domain;
-  }
-
-  #domainFlags({ format, accessed = "ignore", dirty = "ignore", options = 0, guestRoot, stage2, upper }: DomainOptions): number {
-    const bad = (why: string, field: string, value: unknown): never => {
-      throw new EngineError("BAD_ARGUMENT", why, field, value);
-    };
-    if (guestRoot !== undefined && (guestRoot & 63n || guestRoot < 0n || guestRoot >> 56n)) {
-      bad("must be a multiple of 64 below 2^56", "guestRoot", guestRoot);
-    }
-    const marks = ACCESSED[accessed] | DIRTY[dirty];
-    if ((options & ~L.OPTIONS) !== 0) bad("has bits that are no option", "options", options);
-    if (stage2 !== undefined) {
-      if (guestRoot === undefined) bad("needs a guest's table (guestRoot) above it", "stage2", stage2);
-      if (this.#domainWord(stage2, L.DOMAIN_STATE) === 0) bad("is no domain", "stage2", stage2);
-      if (this.#domainWord(stage2, L.DOMAIN_FLAGS) & (L.DOMAIN_NESTED | L.DOMAIN_HALVES)) bad("has two stages or halves itself", "stage2", stage2);
-    }
-    if (upper !== undefined) {
-      if (guestRoot === undefined) bad("needs a guest's table (guestRoot) beside it", "upper", upper);
-      if (this.#domainWord(upper, L.DOMAIN_STATE) === 0) bad("is no domain", "upper", upper);
-      if (!HALVES.has(format) || !HALVES.has(this.#domainWord(upper, L.DOMAIN_FORMAT))) bad("and the domain must be Arm stage 1", "upper", upper);
-      if (((this.#domainWord(upper, L.DOMAIN_FLAGS) ^ marks) & MARKS) !== 0) bad("treats accessed and dirty bits otherwise", "upper", upper);
-      if (!(this.#domainWord(upper, L.DOMAIN_FLAGS) & L.DOMAIN_GUEST)) bad("is no guest's table", "upper", upper);
-      if (this.#domainWord(upper, L.DOMAIN_FLAGS) & L.DOMAIN_HALVES) bad("has halves itself", "upper", upper);
-    }
-    return (guestRoot === undefined ? 0 : L.DOMAIN_GUEST) | marks | options
-      | (stage2 === undefined ? 0 : L.DOMAIN_NESTED) | (upper === undefined ? 0 : L.DOMAIN_HALVES);
   }
 
   /** A word of a domain's record; 0 for an index that is none. */
@@ -292,9 +235,9 @@ export class Engine {
     this.exports.invalidateDomain(this.address, domain, first, last);
   }
 
-  /** first..last -> hpa with L.PERM_*: a L.STATUS_*; all or nothing. */
-  map(domain: number, first: bigint, last: bigint, hpa: bigint, perm: number): number {
-    return this.exports.map(this.address, domain, first, last, hpa, perm);
+  /** first..last -> hpa with L.PERM_*, in leaves of at most 2^cap bytes: a L.STATUS_*; all or nothing. */
+  map(domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, cap = NO_CAP): number {
+    return this.exports.map(this.address, domain, first, last, hpa, perm, cap);
   }
 
   /**
@@ -302,13 +245,21 @@ export class Engine {
    * `after` being the last address of the one before, each counts only the tables that those before do not need too.
    */
   planMap(
-    domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, after = ~first,
+    domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, after = ~first, cap = NO_CAP,
   ): { status: number; tables: number } {
-    const plan = BigInt.asUintN(64, this.exports.planMap(this.address, domain, first, last, hpa, perm, after));
+    const plan = BigInt.asUintN(64, this.exports.planMap(this.address, domain, first, last, hpa, perm, after, cap));
     return { status: Number(plan & 0xffffffffn), tables: Number(plan >> 32n) };
   }
 
-  /** Are there frames for that many more tables of the domain? */
+  /**
+   * first..last of the child -> what the parent maps from gpa on, as far as both permit, in leaves that lie in one of the
+   * parent's each: a L.STATUS_*; all or nothing. What the parent does not map stays empty. Both have tables of the same shape.
+   */
+  merge(child: number, parent: number, first: bigint, last: bigint, gpa: bigint, perm: number): number {
+    return this.exports.merge(this.address, child, parent, first, last, gpa, perm);
+  }
+
+  /** Are there frames for that many more tables of the domain? If so, they are promised to the maps that were planned. */
   canTakeTables(domain: number, tables: number): boolean {
     return this.exports.canTakeTables(this.address, domain, tables) !== 0;
   }
@@ -318,9 +269,63 @@ export class Engine {
     return BigInt.asUintN(64, this.exports.unmap(this.address, domain, first, last));
   }
 
-  /** Bytes of first..last in dirty leaves of a domain that tracks them; clears the bits if asked. */
-  clearDirty(domain: number, first: bigint, last: bigint, clear: boolean): bigint {
-    return BigInt.asUintN(64, this.exports.clearDirty(this.address, domain, first, last, clear ? 1 : 0));
+  /** What is mapped in first..last. Leaves that begin before or end after it are cut. Throws EngineError BAD_ARGUMENT. */
+  leafRuns(domain: number, first: bigint, last: bigint): LeafRun[] {
+    const runs: LeafRun[] = [];
+    this.#gather(first, last, (from) => this.exports.leafRuns(this.address, domain, from, last), (found) => {
+      for (const run of readLeafRuns(this.memory, this.word(L.ENGINE_SCRATCH), found)) appendLeafRun(runs, run);
+    });
+    return runs;
+  }
+
+  /**
+   * From now on writes are recorded: every leaf is clean, and cached writable only once it is dirty; or they are recorded no
+   * more. L.STATUS_OK, or unchanged: L.STATUS_IN_SECTION, L.STATUS_NOT_OWNED.
+   */
+  trackDirty(domain: number, on: boolean): number {
+    return this.exports.trackDirty(this.address, domain, on ? 1 : 0);
+  }
+
+  /**
+   * Ranges of dirty leaves in first..last, ascending, neighbours joined. With `clear` the leaves that lie there whole are clean
+   * afterwards. Throws EngineError BAD_ARGUMENT, or IN_SECTION when asked to clear: writes of the section would be missed.
+   */
+  collectDirty(domain: number, first: bigint, last: bigint, clear: boolean): Range[] {
+    if (clear && this.inSection) throw new EngineError("IN_SECTION", "dirty bits are not cleared inside a section");
+    const ranges: Range[] = [];
+    this.#gather(first, last, (from) => this.exports.collectDirty(this.address, domain, from, last, clear ? 1 : 0), (found) => {
+      for (const range of readRanges(this.memory, this.word(L.ENGINE_SCRATCH), found)) {
+        const before = ranges.at(-1);
+        if (before && before.last + 1n === range.first) before.last = range.last;
+        else ranges.push(range);
+      }
+    });
+    return ranges;
+  }
+
+  /** Calls from `first` on until all up to `last` is answered; each call fills the scratch area at most, and `take` empties it. */
+  #gather(first: bigint, last: bigint, call: (from: bigint) => bigint, take: (found: number) => void): void {
+    for (let from = first; ;) {
+      const reached = BigInt.asUintN(64, call(from));
+      const found = this.word(L.ENGINE_FOUND);
+      if (found === L.RECORDS_REFUSED) {
+        throw new EngineError("BAD_ARGUMENT", "is no range of a table of the kernel's", "first..last", `${first}..${last}`);
+      }
+      take(found);
+      if (reached === last) return;
+      from = reached + 1n;
+    }
+  }
+
+  /**
+   * For tests of what is all-or-nothing: of the next reservations (frames for tables, a domain's record, a new route) the n-th
+   * fails, once, as if there were none left. 0: none fails.
+   * @internal
+   */
+  failAllocation(n: number): void {
+    const words = this.#words32();
+    words[(this.address + L.ENGINE_FAIL_IN) >>> 2] = integerIn("n", n, 0, 0xffffffff);
+    words[(this.address + L.ENGINE_GRANTED) >>> 2] = 0;
   }
 
   /** The exact walk: every entry on the way. Reads only; `need` is L.PERM_*. */

@@ -18,12 +18,15 @@ export interface EngineExports {
   destroyDomain(engine: number, domain: number): number;
   flushDomain(engine: number, domain: number): void;
   invalidateDomain(engine: number, domain: number, first: bigint, last: bigint): void;
-  map(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number): number;
-  planMap(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, after: bigint): bigint;
+  map(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, cap: number): number;
+  planMap(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, after: bigint, cap: number): bigint;
+  merge(engine: number, child: number, parent: number, first: bigint, last: bigint, gpa: bigint, perm: number): number;
+  leafRuns(engine: number, domain: number, first: bigint, last: bigint): bigint;
+  trackDirty(engine: number, domain: number, on: number): number;
   canTakeTables(engine: number, domain: number, tables: number): number;
   unmap(engine: number, domain: number, first: bigint, last: bigint): bigint;
   walk(engine: number, domain: number, iova: bigint, need: number, out: number): number;
-  clearDirty(engine: number, domain: number, first: bigint, last: bigint, clear: number): bigint;
+  collectDirty(engine: number, domain: number, first: bigint, last: bigint, clear: number): bigint;
   openPort(engine: number): number;
   closePort(port: number): void;
   enter(port: number): void;

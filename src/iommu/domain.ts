@@ -1,7 +1,7 @@
 // A domain: what an IOMMU sees of one ioasid. Turns the engine's status words into names, and makes a map of several pieces
 // all-or-nothing. Imports engine. Ranges at the engine are first..last, inclusive.
 import * as L from "../engine/layout.js";
-import type { Engine } from "../engine/engine.js";
+import type { Engine, LeafRun, Range } from "../engine/engine.js";
 import type { Iommu } from "./iommu.js";
 
 /** [iova, iova + size) -> [hpa, hpa + size); perm is L.PERM_*. */
@@ -10,6 +10,8 @@ export interface Piece {
   hpa: bigint;
   size: bigint;
   perm: number;
+  /** Log2 of the largest leaf that may be used. */
+  cap?: number;
 }
 
 const MAP_STATUS = ["ok", "overlap", "no-frames", "range", "align", "in-section", "not-owned", "perm"] as const;
@@ -33,11 +35,12 @@ export class Domain {
   /** Maps all pieces or none. Their iovas ascend, and they do not overlap each other. */
   map(pieces: readonly Piece[]): MapStatus {
     if (pieces.length > 1) {
-      const status = this.#plan(pieces);
+      const { status, tables } = this.plan(pieces);
       if (status !== "ok") return status;
+      if (!this.canTake(tables)) return "no-frames";
     }
-    for (const { iova, hpa, size, perm } of pieces) {
-      const status = this.#engine.map(this.index, iova, iova + size - 1n, hpa, perm);
+    for (const { iova, hpa, size, perm, cap } of pieces) {
+      const status = this.#engine.map(this.index, iova, iova + size - 1n, hpa, perm, cap);
       if (status === L.STATUS_OK) continue;
       if (pieces.length > 1) throw new Error(`a planned map failed: ${mapStatus(status)}`);
       return mapStatus(status);
@@ -45,18 +48,51 @@ export class Domain {
     return "ok";
   }
 
-  /** Would all pieces go in? */
-  #plan(pieces: readonly Piece[]): MapStatus {
+  /** Would all pieces go in, with frames enough, and how many tables would they take? Their iovas ascend. */
+  plan(pieces: readonly Piece[]): { status: MapStatus; tables: number } {
     let tables = 0;
     let after: bigint | undefined;
-    for (const { iova, hpa, size, perm } of pieces) {
+    for (const { iova, hpa, size, perm, cap } of pieces) {
       const last = iova + size - 1n;
-      const plan = this.#engine.planMap(this.index, iova, last, hpa, perm, after);
-      if (plan.status !== L.STATUS_OK) return mapStatus(plan.status);
+      const plan = this.#engine.planMap(this.index, iova, last, hpa, perm, after, cap);
+      if (plan.status !== L.STATUS_OK) return { status: mapStatus(plan.status), tables: 0 };
       tables += plan.tables;
       after = last;
     }
-    return this.#engine.canTakeTables(this.index, tables) ? "ok" : "no-frames";
+    return { status: "ok", tables };
+  }
+
+  /** Are there frames for so many tables? If so, maps that were planned with no more than these cannot fail. */
+  canTake(tables: number): boolean {
+    return this.#engine.canTakeTables(this.index, tables);
+  }
+
+  /**
+   * Maps [iova, iova + size) to what `parent`, a domain of the same model, maps from `target` on, as far as both permit: all
+   * of it or nothing. What the parent does not map stays empty.
+   */
+  merge(parent: Domain, iova: bigint, target: bigint, size: bigint, perm: number): MapStatus {
+    return mapStatus(this.#engine.merge(this.index, parent.index, iova, iova + size - 1n, target, perm));
+  }
+
+  /** What is mapped in [iova, iova + size), by size of leaf; leaves that reach beyond it are cut. */
+  leafRuns(iova: bigint, size: bigint): LeafRun[] {
+    return this.#engine.leafRuns(this.index, iova, iova + size - 1n);
+  }
+
+  /** Writes are recorded from now on, and no leaf counts as written before; or they are not recorded any more. */
+  trackDirty(on: boolean): "ok" | "in-section" {
+    const status = this.#engine.trackDirty(this.index, on);
+    if (status === L.STATUS_NOT_OWNED) throw new Error(`domain ${this.index} has a guest's table: it tracks no writes for the kernel`);
+    return status === L.STATUS_OK ? "ok" : "in-section";
+  }
+
+  /**
+   * What was written of [iova, iova + size): ranges of whole leaves, cut to it, ascending. `clear`: leaves that lie in it whole
+   * count as not written from now on. Precondition: not in a section, or no `clear`.
+   */
+  collectDirty(iova: bigint, size: bigint, clear: boolean): Range[] {
+    return this.#engine.collectDirty(this.index, iova, iova + size - 1n, clear);
   }
 
   /** Removes [iova, iova + size): bytes removed, or why not. Afterwards nothing translates by what was removed. */

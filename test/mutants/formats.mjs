@@ -52,6 +52,14 @@ export const FORMATS = [
     edits: [edit("amd-v1", "combine(above: u64, pte: u64): u64 { return above & pte; }", "combine(above: u64, _pte: u64): u64 { return above; }")],
   },
   {
+    name: "AMD v1: U and FC are not reserved in pointers", tests: SPECS,
+    edits: [edit("amd-v1", "RESERVED_IN_TABLE: u64 = 0x1ff0000000000000", "RESERVED_IN_TABLE: u64 = 0x07f0000000000000")],
+  },
+  {
+    name: "AMD v1: pointers are not marked accessed", tests: ["test/unit/marks-property.test.ts"],
+    edits: [edit("amd-v1", "marked(pte: u64, _table: bool, written: bool): u64 { return pte | ACCESSED", "marked(pte: u64, table: bool, written: bool): u64 { return pte | (table ? 0 : ACCESSED)")],
+  },
+  {
     name: "VT-d: address bits inside a large page are not reserved", tests: SPECS,
     edits: [edit("vtd-second", "level > 2 || (pte & ADDRESS & ((<u64>1 << this.spanLg2(level)) - 1)) != 0", "level > 2")],
   },

@@ -92,8 +92,8 @@ export class Workspace {
     if (files.length === 0) return null;
     const report = path.join(this.#folder, "build/mutant.json");
     fs.rmSync(report, { force: true });
-    const args = ["run", "--bail", "1", "--reporter", "json", "--outputFile", report, ...files];
-    const { code, timedOut, output } = await run(this.#folder, "node_modules/vitest/vitest.mjs", args);
+    const args = ["run", "--project", "unit", "--bail", "1", "--reporter", "json", "--outputFile", report, ...files];
+    const { code, timedOut, output } = await run(this.#folder, "node_modules/vitest/vitest.mjs", args, { IOASID_TEST: "mutants" });
     if (code === 0) return null;
     if (timedOut) return "the tests do not end";
     if (!fs.existsSync(report)) throw new MutantError(`the tests do not run: ${output.slice(-400)}`);

@@ -2,7 +2,7 @@
 // unmap. The oracles of test/setup.ts recount frames and compare every answer with the reference walker beside it.
 import { describe, expect, it } from "vitest";
 import * as L from "../../src/engine/layout.js";
-import { askOne, fixture, type Fixture } from "./engine-fixture.js";
+import { askOne, dirtyBytes, fixture, type Fixture } from "./engine-fixture.js";
 import { GEOMETRIES, type Geometry } from "./conformance-geometries.js";
 
 const { PERM_R: R, PERM_W: W, PERM_X: X } = L;
@@ -186,7 +186,7 @@ async function dirtyBits(geometry: Geometry): Promise<void> {
   const options = { ...geometry.options, accessed: "set", dirty: "set" } as const;
   const its = { ...(await fixture(options)), geometry, perm: R | W };
   for (const lg2 of geometry.sizesLg2) {
-    const dirty = (clear: boolean): bigint => its.engine.clearDirty(its.domain, 0n, bytes(lg2) - 1n, clear);
+    const dirty = (clear: boolean): bigint => dirtyBytes(its.engine, its.domain, 0n, bytes(lg2) - 1n, clear);
     expect(map(its, 0n, bytes(lg2), 0n)).toBe(L.STATUS_OK);
     askOne(its.port, its.route, 0n, R);
     expect(dirty(false)).toBe(0n);

@@ -56,3 +56,8 @@ export function askOne(port: Port, route: number, iova: bigint, need: number): A
   port.takeFaults();
   return decode(port.result);
 }
+
+/** Bytes of the ranges of dirty leaves. */
+export function dirtyBytes(engine: Engine, domain: number, first: bigint, last: bigint, clear: boolean): bigint {
+  return engine.collectDirty(domain, first, last, clear).reduce((sum, range) => sum + range.last - range.first + 1n, 0n);
+}

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import * as L from "../../src/engine/layout.js";
-import { AMD64, askOne, fixture, R, RW, VTD48, W } from "./engine-fixture.js";
+import { AMD64, askOne, dirtyBytes, fixture, R, RW, VTD48, W } from "./engine-fixture.js";
 
 describe("planning ranges one after the other", () => {
   const K4 = 0x1000n;
@@ -43,7 +43,7 @@ describe("clearing dirty bits of a range that cuts a leaf", () => {
       const { engine, port, domain, route } = await fixture({ ...geometry, accessed: "set", dirty: "set" });
       engine.map(domain, size, 2n * size - 1n, 0n, RW);
       askOne(port, route, size + 0x3000n, W);
-      const dirty = (first: bigint, last: bigint, clear: boolean): bigint => engine.clearDirty(domain, first, last, clear);
+      const dirty = (first: bigint, last: bigint, clear: boolean): bigint => dirtyBytes(engine, domain, first, last, clear);
       expect(dirty(size + 0x1000n, size + 0x2fffn, true)).toBe(0x2000n);
       expect(dirty(0n, size + 0xfffn, true)).toBe(0x1000n);
       expect(dirty(0n, 4n * size - 1n, false)).toBe(size);

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { DomainOptions } from "../../src/engine/engine.js";
 import * as L from "../../src/engine/layout.js";
-import { AMD64, ask, askOne, fixture, R, RW, VTD48, W } from "./engine-fixture.js";
+import { AMD64, ask, askOne, dirtyBytes, fixture, R, RW, VTD48, W } from "./engine-fixture.js";
 
 const misses = (port: { counters: { misses: number } }): number => port.counters.misses;
 
@@ -88,7 +88,7 @@ describe("permissions", () => {
     "%s: an entry carries W only once the dirty bit is set, and loses it when the bit is cleared", async (_name, geometry) => {
       const { engine, port, domain, route } = await fixture({ ...geometry, accessed: "set", dirty: "set" });
       engine.map(domain, 0x200000n, 0x3fffffn, 0x40000000n, RW);
-      const dirty = (clear: boolean): bigint => engine.clearDirty(domain, 0x200000n, 0x3fffffn, clear);
+      const dirty = (clear: boolean): bigint => dirtyBytes(engine, domain, 0x200000n, 0x3fffffn, clear);
       askOne(port, route, 0x200000n, R);
       expect(dirty(false)).toBe(0n);
       let before = misses(port);
@@ -160,6 +160,19 @@ describe("ids and invalidation", () => {
     for (let page = 0n; page < 300n; page++) engine.unmap(domain, (page << 12n) + 0x800000n, (page << 12n) + 0x800fffn);
     expect(engine.unmap(domain, 0n, 0x3fffffn)).toBe(0x400000n);
     for (let page = 0n; page < 1024n; page++) expect(askOne(port, route, page << 12n, R).fault).toBe("not-present");
+  });
+
+  it("a moved route obeys the address rule of the table it leads to now", async () => {
+    const { engine, port, domain, route } = await fixture({ ...VTD48, rule: "sign-tbi" });
+    const strict = engine.createDomain(VTD48);
+    engine.map(domain, 0x7000n, 0x7fffn, 0x5000n, RW);
+    engine.map(strict, 0x7000n, 0x7fffn, 0x9000n, RW);
+    const tagged = 0x7000n | (0xaan << 56n);
+    expect(askOne(port, route, tagged, R).hpa).toBe(0x5000n);
+    engine.attachRoute(route, strict);
+    expect(askOne(port, route, 0x7000n, R).hpa).toBe(0x9000n);
+    expect(askOne(port, route, tagged, R).fault).toBe("address-width");
+    expect(ask(port, route, [0x7000n, tagged], R)[1]?.fault).toBe("address-width");
   });
 
   it("moving a route leaves nothing of the old space behind", async () => {

@@ -90,14 +90,17 @@ describe("slots", () => {
     entry(3, 6, (hpa - 0x1000n) | 3n);
     entry(2, 1, (hpa - 0x1000n) | 3n);
     entry(2, 2, hpa | 3n);
+    // A table right behind the slot: there are bytes, and a leaf in them, but no slot has them.
+    entry(2, 3, (hpa + 0x10000n) | 3n);
+    entry(16, 0, 0x8000n | 3n);
     const domain = engine.createDomain({ ...VTD48, guestRoot: hpa });
     const route = engine.route(0x30);
     engine.attachRoute(route, domain);
     expect(engine.map(domain, 0n, 0xfffn, 0n, RW)).toBe(L.STATUS_NOT_OWNED);
     expect(engine.unmap(domain, 0n, 0xfffn)).toBe(L.UNMAP_REFUSED);
     for (const round of ["cold", "warm"]) {
-      const answers = ask(port, route, [0x5123n, 0x6000n, 0x200000n, 0x400000n, 0x7000n], R);
-      expect(answers.map((a) => a.hpa ?? a.fault), round).toEqual([0x7123n, hpa - 0x1000n, "table-outside", 0x1_0000_1000n, "not-present"]);
+      const answers = ask(port, route, [0x5123n, 0x6000n, 0x200000n, 0x400000n, 0x600000n, 0x7000n], R);
+      expect(answers.map((a) => a.hpa ?? a.fault), round).toEqual([0x7123n, hpa - 0x1000n, "table-outside", 0x1_0000_1000n, "table-outside", "not-present"]);
     }
     const lost = engine.createDomain({ ...VTD48, guestRoot: 1n << 40n });
     engine.attachRoute(route, lost);

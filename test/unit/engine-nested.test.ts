@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 import type { DomainOptions, Engine } from "../../src/engine/engine.js";
 import * as L from "../../src/engine/layout.js";
-import { askOne, fixture, R, RW, VTD48, W, type Fixture } from "./engine-fixture.js";
+import { askOne, dirtyBytes, fixture, R, RW, VTD48, W, type Fixture } from "./engine-fixture.js";
 
 interface Pair {
   stage1: DomainOptions;
@@ -89,7 +89,7 @@ describe.each(PAIRS)("%s", (_name, pair) => {
     const marks = { accessed: "set", dirty: "set" } as const;
     const its = await nested(pair, marks, marks);
     const { engine, second, leafEntry } = its;
-    const dirty = (clear: boolean): bigint => engine.clearDirty(second, GPA, GPA + PAGE - 1n, clear);
+    const dirty = (clear: boolean): bigint => dirtyBytes(engine, second, GPA, GPA + PAGE - 1n, clear);
     expect(ask(its, R).hpa).toBe(RAM + GPA + 5n);
     expect([pair.marked(leafEntry()), dirty(false)]).toEqual([false, 0n]);
     expect(ask(its, W).hpa).toBe(RAM + GPA + 5n);

@@ -13,6 +13,8 @@ export const ZERO_FIRST = 0x8000_0000n;
 export const DEVICE_FIRST = 0x9000_0000n;
 const AREA = 0x10000n;
 
+const bytesOf = (words: BigUint64Array): Uint8Array => new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+
 /** The RAM of an engine that owns its memory, as one slot; a zero slot and a device slot of 64 KiB. */
 export class GuestRam {
   readonly read: Memory;
@@ -54,15 +56,17 @@ export class GuestRam {
     return address;
   }
 
+  /** The words of all tables handed out. */
   snapshot(): BigUint64Array {
-    return this.words.slice();
+    return this.words.slice(0, this.next / 8);
   }
 
-  /** Words that differ from a snapshot, by address. */
+  /** Those that differ from a snapshot, by address. */
   changes(before: BigUint64Array): Map<bigint, bigint> {
     const changed = new Map<bigint, bigint>();
-    this.words.forEach((word, n) => {
-      if (word !== before[n]) changed.set(RAM_FIRST + BigInt(n) * 8n, word);
+    if (Buffer.compare(bytesOf(before), bytesOf(this.words.subarray(0, before.length))) === 0) return changed;
+    before.forEach((word, n) => {
+      if (word !== this.words[n]) changed.set(RAM_FIRST + BigInt(n) * 8n, this.words[n]!);
     });
     return changed;
   }

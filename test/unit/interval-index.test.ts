@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
 import { type Interval, IntervalIndex } from "../../src/uapi/interval-index.js";
+import { NO_RANGES, rangeStep, type Step } from "./range-steps.js";
 
 /** The obvious way: an array in the order of insertion, sorted (which keeps that order among equals) for each answer. */
 class Model {
@@ -26,26 +27,9 @@ function byValue(found: readonly Interval<number>[]): Interval<number>[] {
   return [...found].sort((a, b) => a.first - b.first || a.last - b.last || a.value - b.value);
 }
 
-interface Step {
-  readonly action: "insert" | "remove" | "removeAny" | "clear";
-  readonly first: number;
-  readonly length: number;
-  readonly value: number;
-}
-
 /** Few pages and values, lengths from one page to all of them: equal intervals, nested ones and such that only touch are common. */
 const SPACE = 40;
-const step: fc.Arbitrary<Step> = fc.record({
-  action: fc.oneof(
-    { weight: 60, arbitrary: fc.constant("insert" as const) },
-    { weight: 10, arbitrary: fc.constant("remove" as const) },
-    { weight: 40, arbitrary: fc.constant("removeAny" as const) },
-    { weight: 1, arbitrary: fc.constant("clear" as const) },
-  ),
-  first: fc.nat(SPACE - 1),
-  length: fc.oneof(fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: SPACE })),
-  value: fc.nat(3),
-});
+const step = rangeStep(SPACE, fc.oneof(fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: SPACE })));
 
 function apply(index: IntervalIndex<number>, model: Model, step: Step, base: number): void {
   const first = base + step.first;
@@ -57,7 +41,6 @@ function apply(index: IntervalIndex<number>, model: Model, step: Step, base: num
     index.insert(first, last, step.value);
     model.intervals.push({ first, last, value: step.value });
   } else {
-    // removeAny takes an interval that exists; remove mostly misses, by one of the three.
     const any = model.intervals[step.first % (model.intervals.length || 1)];
     const target = step.action === "removeAny" && any !== undefined ? any : { first, last, value: step.value };
     expect(index.remove(target.first, target.last, target.value)).toBe(model.remove(target.first, target.last, target.value));
@@ -167,6 +150,25 @@ describe("IntervalIndex", () => {
     expect(index.overlapping(7, 7)).toEqual([]);
   });
 
+  it.each([
+    ["short ones only", 0],
+    ["a thousand over all of them inserted and removed again", 1000],
+  ])("finds one interval among 100,000 in a few steps: %s", (_name, long) => {
+    const index = new IntervalIndex<number>();
+    const random = numbers(2);
+    for (let i = 0; i < long; i++) index.insert(1600 * i, 2_000_000, i);
+    for (let i = 0; i < 100_000; i++) index.insert(16 * ((i * 7919) % 100_000), 16 * ((i * 7919) % 100_000) + 15, i);
+    for (let i = 0; i < long; i++) index.remove(1600 * i, 2_000_000, i);
+    for (let i = 0; i < 100; i++) {
+      const page = random.next().value % 1_600_000;
+      let steps = 0;
+      // Each node that is visited compares its highest page with the first one.
+      const first = { valueOf: () => (steps++, page) } as unknown as number;
+      expect(index.overlapping(first, page)).toHaveLength(1);
+      expect(steps).toBeLessThan(150);
+    }
+  });
+
   it("answers among 100,000 intervals as a plain filter does", () => {
     const index = new IntervalIndex<number>();
     const model = new Model();
@@ -183,13 +185,7 @@ describe("IntervalIndex", () => {
     }
   });
 
-  it.each([
-    [2, 1],
-    [-1, 1],
-    [0, 0.5],
-    [NaN, 1],
-    [0, 2 ** 53],
-  ])("refuses to insert %d..%d", (first, last) => {
+  it.each(NO_RANGES)("refuses to insert %d..%d", (first, last) => {
     const index = new IntervalIndex<string>();
     expect(() => index.insert(first, last, "a")).toThrow(RangeError);
     expect(index.size).toBe(0);

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
 import { type Entry, RangeMap } from "../../src/uapi/range-map.js";
+import { NO_RANGES, rangeStep, type Step } from "./range-steps.js";
 
 /** The obvious way: an array in ascending order, searched from the start. */
 class Model {
@@ -24,24 +25,9 @@ class Model {
   }
 }
 
-interface Step {
-  readonly action: "insert" | "remove" | "removeAny" | "clear";
-  readonly first: number;
-  readonly length: number;
-}
-
 /** Few pages and chunks of 4: ranges often cross the borders where chunks once began. */
 const SPACE = 60;
-const step: fc.Arbitrary<Step> = fc.record({
-  action: fc.oneof(
-    { weight: 60, arbitrary: fc.constant("insert" as const) },
-    { weight: 15, arbitrary: fc.constant("remove" as const) },
-    { weight: 40, arbitrary: fc.constant("removeAny" as const) },
-    { weight: 1, arbitrary: fc.constant("clear" as const) },
-  ),
-  first: fc.nat(SPACE - 1),
-  length: fc.integer({ min: 1, max: 5 }),
-});
+const step = rangeStep(SPACE, fc.integer({ min: 1, max: 5 }));
 
 /** Applies a step to both; `base` moves the pages to another part of the address space. */
 function apply(map: RangeMap<number>, model: Model, { action, first: offset, length }: Step, base: number, value: number): void {
@@ -56,7 +42,6 @@ function apply(map: RangeMap<number>, model: Model, { action, first: offset, len
     map.insert(first, last, value);
     model.insert(first, last, value);
   } else {
-    // removeAny takes an entry that exists, so that chunks do become empty; remove mostly misses.
     const target = action === "removeAny" ? model.entries[offset % (model.entries.length || 1)]?.first ?? first : first;
     expect(map.remove(target)).toBe(model.remove(target));
   }
@@ -158,13 +143,7 @@ describe("RangeMap", () => {
     expect([...map]).toEqual([{ first: 10, last: 19, value: "a" }]);
   });
 
-  it.each([
-    [2, 1],
-    [-1, 1],
-    [0, 0.5],
-    [NaN, 1],
-    [0, 2 ** 53],
-  ])("refuses to insert %d..%d", (first, last) => {
+  it.each(NO_RANGES)("refuses to insert %d..%d", (first, last) => {
     const map = new RangeMap<string>();
     expect(() => map.insert(first, last, "a")).toThrow(RangeError);
     expect(map.size).toBe(0);

@@ -136,6 +136,12 @@ describe("AMD host tables, 2.2.3: bits", () => {
     expect(walk(AMD_RW, 1n)).toMatchObject({ perm: 0 });
   });
 
+  it("reserves 52..60 in a pointer, which has no U and no FC", () => {
+    for (let position = 52n; position <= 60n; position++) {
+      expect(amdEntry(AMD_RW | 0x20200n | (1n << position), 1)).toEqual({ kind: "reserved" });
+    }
+  });
+
   it("reserves 52..58, and ignores 1..4, 7, 8 and 63; U, FC and A change no translation", () => {
     for (let position = 52n; position <= 58n; position++) {
       expect(amdEntry(AMD_RW | 0x1000n | (1n << position), 0)).toEqual({ kind: "reserved" });

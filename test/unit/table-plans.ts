@@ -74,7 +74,7 @@ function spoilt(kind: Spoil["kind"], pte: bigint, value: bigint, ram: GuestRam, 
       return (pte & ~ADDRESS) | ((table.address + delta) & ADDRESS);
     }
     case "outside":
-      return (pte & ~ADDRESS) | ([ZERO_FIRST, DEVICE_FIRST, RAM_FIRST + 0x10_0000_0000n, 0n][Number(value & 3n)]! + delta);
+      return (pte & ~ADDRESS) | (([ZERO_FIRST, DEVICE_FIRST, RAM_FIRST + 0x10_0000_0000n, 0n][Number(value & 3n)]! + delta) & ADDRESS);
     case "high":
       return pte | (1n << (40n + (value & 15n)));
   }

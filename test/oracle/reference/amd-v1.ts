@@ -33,7 +33,8 @@ function decode(rules: ReferenceRules, pte: bigint, level: number): Entry {
   const nextLevel = Number(field(pte, 9, 11) >> 9n);
   if (nextLevel === 0 || nextLevel === NEXT_LEVEL_CODED) return decodeLeaf(rules, pte, level, nextLevel !== 0, perm);
   // The manual's level n is our n - 1. A pointer may skip levels; it may not stay at its level or go up.
-  if (nextLevel > level || field(pte, rules.outputWidth, 51) !== 0n || (pte & (rules.reservedTable ?? 0n)) !== 0n) return RESERVED;
+  // U and FC belong to page entries alone.
+  if (nextLevel > level || field(pte, 59, 60) !== 0n || field(pte, rules.outputWidth, 51) !== 0n || (pte & (rules.reservedTable ?? 0n)) !== 0n) return RESERVED;
   return { kind: "table", address: field(pte, 12, 51), level: nextLevel - 1, perm };
 }
 
@@ -44,7 +45,8 @@ export const AMD_V1: Architecture = {
   // The sixth level decodes bits 63:57 alone.
   inputBits: (levels) => Math.min(64, 12 + 9 * levels),
   decode,
-  accessedIn: "leaf",
+  // A is bit 5 of directory entries too.
+  accessedIn: "path",
   setAccessed: (pte) => pte | (1n << 5n),
   setDirty: (pte) => pte | (1n << 6n),
 };

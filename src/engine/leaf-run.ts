@@ -1,0 +1,42 @@
+// Records that the engine leaves in its scratch area: runs of leaves, and ranges. Imports layout. Ranges are first..last,
+// inclusive.
+import * as L from "./layout.js";
+
+export interface Range {
+  first: bigint;
+  last: bigint;
+}
+
+/** Leaves of 2^lg2 bytes one after the other, first..last -> hpa with L.PERM_*. At its ends a leaf may be cut. */
+export interface LeafRun extends Range {
+  hpa: bigint;
+  perm: number;
+  lg2: number;
+}
+
+/** Adds a run behind the others; one that goes on where the last ends, with leaves of the same kind, becomes part of it. */
+export function appendLeafRun(runs: LeafRun[], run: LeafRun): void {
+  const before = runs.at(-1);
+  const joins = before && before.last + 1n === run.first && before.hpa + (run.first - before.first) === run.hpa
+    && before.perm === run.perm && before.lg2 === run.lg2;
+  if (joins) before.last = run.last;
+  else runs.push(run);
+}
+
+export function readLeafRuns(memory: WebAssembly.Memory, scratch: number, found: number): LeafRun[] {
+  const view = new DataView(memory.buffer, scratch, L.SCRATCH_BYTES);
+  return Array.from({ length: found }, (_none, n) => {
+    const at = n * L.LEAF_BYTES;
+    return {
+      first: view.getBigUint64(at + L.LEAF_FIRST, true), last: view.getBigUint64(at + L.LEAF_LAST, true),
+      hpa: view.getBigUint64(at + L.LEAF_HPA, true), perm: view.getUint32(at + L.LEAF_PERM, true), lg2: view.getUint32(at + L.LEAF_LG2, true),
+    };
+  });
+}
+
+export function readRanges(memory: WebAssembly.Memory, scratch: number, found: number): Range[] {
+  const view = new DataView(memory.buffer, scratch, L.SCRATCH_BYTES);
+  return Array.from({ length: found }, (_none, n) => ({
+    first: view.getBigUint64(n * L.RANGE_BYTES + L.RANGE_FIRST, true), last: view.getBigUint64(n * L.RANGE_BYTES + L.RANGE_LAST, true),
+  }));
+}

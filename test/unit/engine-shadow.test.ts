@@ -1,0 +1,145 @@
+// Shadows: merge of a child with its parent against interval arithmetic on what was mapped, in every format and geometry.
+// Ranges are first..last, inclusive.
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import type { Engine, LeafRun } from "../../src/engine/engine.js";
+import * as L from "../../src/engine/layout.js";
+import { leafRunsOf } from "../../src/iommu/leaf-runs.js";
+import type { Piece } from "../../src/iommu/domain.js";
+import { expectNoLeaks } from "../oracle/frame-leaks.js";
+import { GEOMETRIES, type Geometry } from "./conformance-geometries.js";
+import { fixture } from "./engine-fixture.js";
+import { runs } from "./table-plans.js";
+
+const bytes = (lg2: number): bigint => 1n << BigInt(lg2);
+const lastOf = ({ iova, size }: Piece): bigint => iova + size - 1n;
+const pageSizesOf = ({ sizesLg2 }: Geometry): bigint => sizesLg2.reduce((bits, lg2) => bits | bytes(lg2), 0n);
+
+/** The pieces of [iova, iova + size) -> gpa that a parent with such leaves leaves a child, each capped at the parent's leaf. */
+function composed(area: Piece, parent: readonly LeafRun[]): Piece[] {
+  const gpaLast = area.hpa + area.size - 1n;
+  return parent.flatMap((run) => {
+    const first = run.first > area.hpa ? run.first : area.hpa;
+    const last = run.last < gpaLast ? run.last : gpaLast;
+    const perm = run.perm & area.perm;
+    if (first > last || perm === 0) return [];
+    return [{ iova: area.iova + (first - area.hpa), hpa: run.hpa + (first - run.first), size: last - first + 1n, perm, cap: run.lg2 }];
+  });
+}
+
+const overlaps = (a: Piece, b: Piece): boolean => a.iova <= lastOf(b) && b.iova <= lastOf(a);
+
+/** Ranges of whole pages around the borders of tables and of leaves, near the beginning and the end of a region. */
+function ranges(geometry: Geometry): fc.Arbitrary<Piece> {
+  const { pageLg2, tableLg2, sizesLg2, regions, perms, options } = geometry;
+  const page = bytes(pageLg2);
+  const spans = [pageLg2, pageLg2 + tableLg2, ...sizesLg2].filter((lg2) => lg2 < options.width && lg2 < options.outputWidth);
+  const size = fc.tuple(fc.constantFrom(...spans), fc.integer({ min: 1, max: 3 }), fc.integer({ min: -2, max: 2 }))
+    .map(([lg2, n, more]) => BigInt(n) * bytes(lg2) + BigInt(more) * page).filter((n) => n > 0n);
+  const distance = fc.tuple(fc.constantFrom(...spans), fc.nat(3), fc.integer({ min: 0, max: 2 })).map(([lg2, n, more]) => BigInt(n) * bytes(lg2) + BigInt(more) * page);
+  const output = fc.tuple(fc.constantFrom(...spans), fc.nat(3), fc.nat(2)).map(([lg2, n, more]) => BigInt(n) * bytes(lg2) + BigInt(more) * page);
+  return fc.record({ region: fc.constantFrom(...regions), fromEnd: fc.boolean(), distance, size, hpa: output, perm: fc.constantFrom(...perms) })
+    .map(({ region, fromEnd, distance: far, size: n, hpa, perm }) =>
+      ({ iova: fromEnd ? region.last + 1n - far - n : region.first + far, size: n, hpa, perm, region }))
+    .filter(({ iova, size: n, hpa, region }) => iova >= region.first && iova + n - 1n <= region.last && hpa + n <= bytes(options.outputWidth))
+    .map(({ iova, size: n, hpa, perm }) => ({ iova, size: n, hpa, perm }));
+}
+
+/** The same with another address, a range of the parent's input, in place of hpa. */
+function areas(geometry: Geometry): fc.Arbitrary<Piece> {
+  return fc.tuple(ranges(geometry), ranges(geometry)).map(([child, parent]) => {
+    const size = child.size < parent.size ? child.size : parent.size;
+    return { iova: child.iova, hpa: parent.iova, size, perm: child.perm };
+  });
+}
+
+/** Pages and blocks that a map of this piece writes; more than a few tables of them only make tests slow. */
+function isSmall(pieces: readonly Piece[], { tableLg2 }: Geometry, sizes: bigint): boolean {
+  const leaves = leafRunsOf(pieces, sizes).reduce((sum, run) => sum + ((run.last - run.first + 1n) >> BigInt(run.lg2)), 0n);
+  return leaves <= 8n << BigInt(tableLg2);
+}
+
+const inOrder = (pieces: readonly Piece[]): Piece[] => [...pieces].sort((a, b) => (a.iova < b.iova ? -1 : 1));
+
+type Step = { kind: "map" | "merge"; piece: Piece } | { kind: "unmap" | "drop"; which: number };
+
+const plans = (geometry: Geometry): fc.Arbitrary<Step[]> => fc.array(fc.oneof(
+  fc.record({ kind: fc.constant("map" as const), piece: ranges(geometry) }),
+  fc.record({ kind: fc.constant("merge" as const), piece: areas(geometry) }),
+  fc.record({ kind: fc.constantFrom("unmap" as const, "drop" as const), which: fc.nat() }),
+), { maxLength: 14 });
+
+/** A parent and a child in one engine, and what both must hold. */
+class Tree {
+  private mapped: Piece[] = [];
+  private shadows: Piece[][] = [];
+  private readonly sizes: bigint;
+  private readonly frames: number;
+
+  constructor(private readonly engine: Engine, private readonly geometry: Geometry, private readonly parent: number, private readonly child: number) {
+    this.sizes = pageSizesOf(geometry);
+    this.frames = engine.framesUsed;
+  }
+
+  clear(): void {
+    [this.mapped, this.shadows] = [[], []];
+    for (const { first, last } of this.geometry.regions) for (const domain of [this.parent, this.child]) this.engine.unmap(domain, first, last);
+    expect(this.engine.framesUsed).toBe(this.frames);
+  }
+
+  run(step: Step): void {
+    if (step.kind === "map") this.map(step.piece);
+    else if (step.kind === "merge") this.merge(step.piece);
+    else this.remove(step.kind === "unmap" ? this.parent : this.child, step.which);
+  }
+
+  private map(piece: Piece): void {
+    if (!isSmall([piece], this.geometry, this.sizes)) return;
+    const clash = this.mapped.some((other) => overlaps(other, piece));
+    expect(this.engine.map(this.parent, piece.iova, lastOf(piece), piece.hpa, piece.perm)).toBe(clash ? L.STATUS_OVERLAP : L.STATUS_OK);
+    if (!clash) this.mapped.push(piece);
+  }
+
+  private merge(area: Piece): void {
+    const pieces = composed(area, leafRunsOf(inOrder(this.mapped), this.sizes));
+    if (!isSmall(pieces, this.geometry, this.sizes)) return;
+    const clash = pieces.some((piece) => this.shadows.flat().some((taken) => overlaps(piece, taken)));
+    const status = this.engine.merge(this.child, this.parent, area.iova, lastOf(area), area.hpa, area.perm);
+    expect(status).toBe(clash ? L.STATUS_OVERLAP : L.STATUS_OK);
+    if (!clash) this.shadows.push(pieces);
+  }
+
+  private remove(domain: number, which: number): void {
+    const lists = domain === this.child ? this.shadows : this.mapped.map((piece) => [piece]);
+    const at = which % Math.max(1, lists.length);
+    for (const piece of lists[at] ?? []) expect(this.engine.unmap(domain, piece.iova, lastOf(piece))).toBe(piece.size);
+    (domain === this.child ? this.shadows : this.mapped).splice(at, 1);
+  }
+
+  check(): void {
+    expect(this.leaves(this.parent)).toEqual(leafRunsOf(inOrder(this.mapped), this.sizes));
+    expect(this.leaves(this.child)).toEqual(leafRunsOf(inOrder(this.shadows.flat()), this.sizes));
+  }
+
+  private leaves(domain: number): LeafRun[] {
+    return this.geometry.regions.flatMap(({ first, last }) => this.engine.leafRuns(domain, first, last));
+  }
+}
+
+/** Of Arm's many sizes the smallest and the largest input. */
+const DIVERSE = GEOMETRIES.filter(({ family, options }) => !family.startsWith("Arm") || (options.outputWidth === 48 && [32, 48].includes(options.width)));
+
+describe.each(DIVERSE.map((geometry) => [geometry.name, geometry] as const))("%s", (_name, geometry) => {
+  it("a shadow has what both permit, in the largest leaves that lie in one leaf of the parent", async () => {
+    const { engine, domain } = await fixture(geometry.options, { memory: { ram: 0, arena: 32 << 20 } });
+    const tree = new Tree(engine, geometry, domain, engine.createDomain(geometry.options));
+    fc.assert(fc.property(plans(geometry), (plan) => {
+      tree.clear();
+      for (const step of plan) {
+        tree.run(step);
+        tree.check();
+      }
+      expectNoLeaks(engine);
+    }), { numRuns: runs(20) });
+  });
+});
