@@ -25,12 +25,12 @@ export function parseScenario(text: string): Scenario {
   return checkScenario(json);
 }
 
-/** V8 gives the place as an offset. */
+/** V8 gives the place as an offset, where it gives one. */
 function syntaxReason(message: string, text: string): string {
-  const offset = /at position (\d+)/.exec(message)?.[1];
-  if (offset === undefined) return message;
-  const before = text.slice(0, Number(offset)).split("\n");
-  return `${message.replace(/,? in JSON at position.*$| in JSON at position.*$/, "")} in line ${before.length}, column ${before.at(-1)!.length + 1}`;
+  return message.replace(/ in JSON at position (\d+).*$/s, (_all, offset) => {
+    const before = text.slice(0, Number(offset)).split("\n");
+    return ` in line ${before.length}, column ${before.at(-1)!.length + 1}`;
+  });
 }
 
 /** The same for a value that is parsed already. */

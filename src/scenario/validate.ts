@@ -130,7 +130,8 @@ function likenessOf(value: unknown, { required = [], properties = {} }: Schema):
   const keys = Object.keys(value as object);
   const have = required.filter((key) => keys.includes(key)).length;
   const strange = keys.filter((key) => !Object.hasOwn(properties, key)).length;
-  return Math.max(1, 1000 + 10 * have - 10 * (required.length - have) - 15 * strange);
+  const other = keys.filter((key) => properties[key]?.const !== undefined && properties[key].const !== (value as Properties)[key]).length;
+  return Math.max(1, 1000 + 10 * have - 10 * (required.length - have) - 15 * strange - 30 * other);
 }
 
 function checkNumber(value: number, { minimum, maximum }: Schema, path: string): Problem | undefined {

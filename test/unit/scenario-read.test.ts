@@ -74,8 +74,8 @@ describe("a file that is wrong as a whole", () => {
     expect(error.message).toContain(reason);
   });
 
-  it("text that is no JSON is refused with line and column", () => {
-    expect(() => parseScenario('{ "scenario": 1,\n  "name": x }')).toThrow(/is no JSON: .* in line 2, column 11/);
+  it("text that is no JSON is refused, with the place if it is known", () => {
+    expect(() => parseScenario('{ "scenario": 1,\n  "name": "x" "about": "y" }')).toThrow(/is no JSON: .* in line 2, column 15/);
     expect(() => parseScenario("")).toThrow(/is no JSON/);
   });
 });

@@ -47,7 +47,7 @@ describe("the bundled scenarios", () => {
     return node;
   }
 
-  const VALID: Record<string, readonly string[]> = { errno: ["EBUSY", "ENOENT"], reason: ["blocked", "reserved"], bytes: ["00 11", "0f"], access: ["r", "w"] };
+  const VALID: Record<string, readonly Node[]> = { errno: ["EBUSY", "ENOENT"], reason: ["blocked", "reserved"], bytes: ["00 11", "0f"], stage: [1, 2] };
 
   /** Every expectation with one leaf made wrong. */
   function* spoilt(node: Node, key = ""): Generator<Node> {
@@ -61,18 +61,20 @@ describe("the bundled scenarios", () => {
   }
 
   it.each(SCENARIOS)("%s: every expectation can fail, and then ends the run", async (name) => {
-    const json = readJson(name);
+    const { host = {}, ...json } = readJson(name) as { [key: string]: Node; host?: { [key: string]: Node } };
+    // Page tables are few here: a small arena is made faster, hundreds of times.
+    const small = { ...host, memory: { ram: "0x400000", arena: "0x200000" } };
     const steps = json["steps"] as { [key: string]: Node }[];
     let tried = 0;
     for (const [i, step] of steps.entries()) {
       for (const expect of "expect" in step ? spoilt(step["expect"]!) : []) {
-        const all = await reports({ ...json, steps: [...steps.slice(0, i), { ...step, expect }, ...steps.slice(i + 1)] });
+        const all = await reports({ ...json, host: small, steps: [...steps.slice(0, i), { ...step, expect }, ...steps.slice(i + 1)] });
         if (!all.at(-1)!.mismatch || all.length !== i + 1) throw new Error(`step ${i + 1} accepts ${JSON.stringify(expect)}`);
         tried++;
       }
     }
     expect(tried).toBeGreaterThan(0);
-  });
+  }, 60_000);
 });
 
 describe("a step", () => {
