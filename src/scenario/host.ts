@@ -11,9 +11,9 @@ function given<T extends object>(options: T): { [K in keyof T]: Exclude<T[K], un
 
 const small = (value: NumberText | undefined): number | undefined => (value === undefined ? undefined : Number(value));
 
-function iommuOptions({ granule, addressWidth, outputWidth, reserved, ...rest }: IommuSpec): IommuOptions {
+function iommuOptions({ granule, addressWidth, outputWidth, pasidBits, reserved, ...rest }: IommuSpec): IommuOptions {
   return given({
-    ...rest, granule: small(granule), addressWidth: small(addressWidth), outputWidth: small(outputWidth),
+    ...rest, granule: small(granule), addressWidth: small(addressWidth), outputWidth: small(outputWidth), pasidBits: small(pasidBits),
     reserved: reserved?.map(({ first, last, why }) => ({ first: BigInt(first), last: BigInt(last), why })),
   }) as IommuOptions;
 }
@@ -23,12 +23,13 @@ function deviceOptions({ rid, group, ...rest }: DeviceSpec) {
 }
 
 export function hostOptions(spec: HostSpec): HostOptions {
-  const { memory, iommus, devices, lockLimit, strictAttach } = spec;
+  const { memory, iommus, devices, lockLimit, strictAttach, ports } = spec;
   return given({
     memory: memory && given({ ram: small(memory.ram), arena: small(memory.arena), shared: memory.shared }),
     iommus: iommus?.map(iommuOptions), devices: devices?.map(deviceOptions),
     lockLimit: lockLimit === undefined ? undefined : BigInt(lockLimit), strictAttach,
     slots: small(spec.slots), routes: small(spec.routes), domains: small(spec.domains),
+    ports: ports && given({ count: small(ports.count), iotlbSets: small(ports.iotlbSets), lanes: small(ports.lanes), faults: small(ports.faults) }),
   }) as HostOptions;
 }
 

@@ -27,6 +27,7 @@ export interface HostSpec {
   readonly slots?: NumberText;
   readonly routes?: NumberText;
   readonly domains?: NumberText;
+  readonly ports?: { readonly count?: NumberText; readonly iotlbSets?: NumberText; readonly lanes?: NumberText; readonly faults?: NumberText };
 }
 
 export interface IommuSpec {
@@ -37,6 +38,10 @@ export interface IommuSpec {
   readonly addressWidth?: NumberText;
   readonly outputWidth?: NumberText;
   readonly reserved?: readonly { readonly first: NumberText; readonly last: NumberText; readonly why: string }[];
+  readonly nesting?: boolean;
+  readonly pageRequests?: boolean;
+  readonly dirtyTracking?: boolean;
+  readonly pasidBits?: NumberText;
 }
 
 export interface DeviceSpec {

@@ -103,6 +103,7 @@ const iommu = object({}, {
   name: text, preset: { enum: ["vtd", "vtd-scalable", "smmuv3", "amd"] }, stage: { enum: [1, 2] }, granule: ref("number"),
   addressWidth: ref("number"), outputWidth: ref("number"),
   reserved: list(object({ first: ref("number"), last: ref("number"), why: text })),
+  nesting: flag, pageRequests: flag, dirtyTracking: flag, pasidBits: ref("number"),
 });
 
 const device = object({ name: text, rid: ref("number") }, { iommu: text, group: ref("number") });
@@ -111,6 +112,7 @@ const host = object({}, {
   memory: object({}, { ram: ref("number"), arena: ref("number"), shared: flag }),
   iommus: list(iommu, 1), devices: list(device), lockLimit: ref("number"), strictAttach: flag,
   slots: ref("number"), routes: ref("number"), domains: ref("number"),
+  ports: object({}, { count: ref("number"), iotlbSets: ref("number"), lanes: ref("number"), faults: ref("number") }),
 }, "The simulated machine, with the options of createHost.");
 
 export const SCHEMA: Schema = {

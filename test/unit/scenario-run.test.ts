@@ -1,8 +1,10 @@
 // Running scenarios: the bundled ones are as they say; and what ends a run, with what words.
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { checkScenario } from "../../src/scenario/read.js";
+import type { DeviceOptions, HostOptions } from "../../src/create-host.js";
+import type { IommuOptions } from "../../src/iommu/model.js";
 import type { StepReport } from "../../src/scenario/run.js";
-import type { Step } from "../../src/scenario/scenario.js";
+import type { DeviceSpec, HostSpec, IommuSpec, Step } from "../../src/scenario/scenario.js";
 import { readJson, reports, SCENARIOS, type Node } from "./scenario-files.js";
 
 const START = [
@@ -99,12 +101,34 @@ describe("what no expectation can name ends with an error", () => {
   });
 });
 
-/** The types of the format and the schema describe one thing: these steps must compile. */
-const TYPED: readonly Step[] = [
-  { open: "/dev/ioasid", as: "fd" }, { dma: "dev1", write: 0, words: ["0x1"] }, { translate: "dev1", write: 0, expect: { hva: 0 } },
-  { put: [{ at: 0, fill: 1, length: 2 }] }, { charge: "process", expect: 0 },
+it("the example of the documentation is as it says", async () => {
+  const [, example = ""] = /```json\n(.*?)```/s.exec(readFileSync("docs/scenarios.md", "utf8")) ?? [];
+  const all = await reports(JSON.parse(example));
+  expect(all).toHaveLength(13);
+  expect(all.at(-1)!.mismatch).toBeUndefined();
+});
+
+/** What the types of the format know, the schema knows too; and what createHost knows, both. */
+const IOMMU: Required<IommuSpec> & Record<keyof IommuOptions, unknown> = {
+  name: "smmu", preset: "smmuv3", stage: 2, granule: "0x4000", addressWidth: 40, outputWidth: 44, reserved: [{ first: 0, last: "0xfff", why: "a test" }],
+  nesting: true, pageRequests: false, dirtyTracking: false, pasidBits: 8,
+};
+const DEVICE: Required<DeviceSpec> & Record<keyof DeviceOptions, unknown> = { name: "dev1", rid: "0x20", iommu: "smmu", group: 3 };
+const HOST: Required<HostSpec> & Record<Exclude<keyof HostOptions, "ram" | "firstIotlbId">, unknown> = {
+  memory: { ram: 0x10000, arena: "0x1000000", shared: false }, iommus: [IOMMU], devices: [DEVICE], lockLimit: "0xffffffffffffffff", strictAttach: true,
+  slots: 64, routes: 64, domains: 64, ports: { count: 1, iotlbSets: 64, lanes: 64, faults: 64 },
+};
+const STEPS: readonly Step[] = [
+  { open: "/dev/vfio/3" }, { open: "/dev/ioasid", as: "fd" }, { open: "/dev/vfio/devices/dev1", as: "dev" },
+  { ioctl: "VFIO_BIND_IOASID_FD", fd: "$dev", arg: "$fd", as: "label" },
+  { ioctl: "IOASID_DEVICE_GET_INFO", fd: "$fd", arg: "$label", expect: {
+    group: 3, iommu: "smmu", addressWidth: 40, outputWidth: 44, alignment: 0x4000, reserved: [{ first: 0, last: 0xfff }], pageRequests: false,
+    dirtyTracking: false, pasidBits: 8, nesting: { hardware: ["aarch64-stage1"] },
+  } },
+  { dma: "dev1", write: 0, words: ["0x1"], expect: { fault: { reason: "blocked" } } }, { charge: "process", expect: 0 },
 ];
 
-it("typed steps are steps of the schema", () => {
-  expect(() => checkScenario({ scenario: 1, name: "typed", steps: TYPED })).not.toThrow();
+it("every option of a host and its IOMMUs reaches createHost", async () => {
+  const all = await reports({ scenario: 1, name: "all options", host: HOST, steps: STEPS });
+  expect(all.map(({ mismatch }) => mismatch)).toEqual(STEPS.map(() => undefined));
 });
