@@ -134,6 +134,7 @@ export function fakeMachine(options: Partial<HostParts> & { models?: IommuModel[
     ram: [{ hpa: 0x100000n, size: 0x100000n, offset: 0x80000 }],
     lockLimit: 2n ** 64n - 1n,
     strictAttach: false,
+    accounting: "ioasid",
     ...parts,
   });
   return { host, iommus, refuse, slots };
