@@ -34,7 +34,11 @@ export interface IoasidFdOptions {
   readonly process: Process;
   /** Refuse what is asked of an ioasid before its first attach, as the RFC does. */
   readonly strictAttach: boolean;
+  readonly accounting: Accounting;
 }
+
+/** What charges a page that several maps cover once: each ioasid (the RFC's rule), or the whole fd. */
+export type Accounting = "ioasid" | "fd";
 
 /** All calls throw IoctlError: EBADF (closed), EFAULT and EINVAL (bad arguments), and what they name. A refused call has changed nothing. */
 export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
@@ -45,9 +49,10 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   /** The devices bound to this fd. Bind and unbind keep it. */
   readonly devices = new Set<Device>();
 
-  constructor(number: number, files: FileTable, { process, strictAttach }: IoasidFdOptions) {
+  constructor(number: number, files: FileTable, { process, strictAttach, accounting }: IoasidFdOptions) {
     super("ioasid", number, files);
-    this.#context = { process, registered: new RegisteredMemory(process), strictAttach, tracking: 0 };
+    const pins = accounting === "fd" ? process.addPins({ name: `maps of the ioasids of fd ${number}` }) : undefined;
+    this.#context = { process, registered: new RegisteredMemory(process), pins, strictAttach, tracking: 0 };
   }
 
   /** 1 when the fd has the extension, else 0. */
@@ -245,7 +250,9 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     this.devices.clear();
     for (const ioasid of [...this.#ioasids.values()].reverse()) ioasid.destroy();
     this.#ioasids.clear();
-    this.#context.registered.destroy();
+    const { process, registered, pins } = this.#context;
+    registered.destroy();
+    if (pins !== undefined) process.dropPins(pins);
     this.end();
   }
 

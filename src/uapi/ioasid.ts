@@ -16,6 +16,7 @@ import { IntervalIndex } from "./interval-index.js";
 import { attachRefused, cannotTake, noRoute, otherModel } from "./ioasid-errors.js";
 import { type Area, type MapSource, ParentSource, ProcessSource } from "./map-source.js";
 import { noDirtyTracking, partlyAttached } from "./nesting-errors.js";
+import type { Pins } from "./pins.js";
 import type { Process } from "./process.js";
 import { RangeMap } from "./range-map.js";
 import type { RegisteredMemory } from "./registered-memory.js";
@@ -28,6 +29,8 @@ const PERM_W = 2;
 export interface IoasidContext {
   readonly process: Process;
   readonly registered: RegisteredMemory;
+  /** Pins that all spaces share, so that they charge a page once together; undefined: each has its own. */
+  readonly pins: Pins | undefined;
   /** Refuse maps, unmaps and questions until a device has been attached once (ENODEV). */
   readonly strictAttach: boolean;
   /** Number of spaces that track dirty pages. */
@@ -58,8 +61,13 @@ export class Ioasid {
     this.number = number;
     this.context = context;
     this.parent = parent;
-    this.source = parent === undefined ? new ProcessSource(context.process, context.registered, number) : new ParentSource(parent);
+    this.source = parent === undefined ? this.#processSource() : new ParentSource(parent);
     parent?.children.add(this);
+  }
+
+  #processSource(): ProcessSource {
+    const { process, registered, pins } = this.context;
+    return new ProcessSource(process, registered, pins ?? process.addPins({ name: `maps of ioasid ${this.number}`, ioasid: this.number }));
   }
 
   get devices(): ReadonlySet<Device> {
@@ -181,7 +189,8 @@ export class Ioasid {
   destroy(): void {
     for (const { value: area } of this.areas) this.source.drop(area);
     this.areas.clear();
-    this.source.destroy();
+    const { pins } = this.source;
+    if (pins !== undefined && pins !== this.context.pins) this.context.process.dropPins(pins);
     this.parent?.children.delete(this);
   }
 }

@@ -193,7 +193,7 @@ export interface IoasidInfo {
   readonly pasidBits: number;
   /** Number of maps. */
   readonly mappings: number;
-  /** Bytes that this ioasid has charged to the lock limit. */
+  /** Bytes that this ioasid has charged to the lock limit; with `accounting: "fd"` all ioasids of the fd together. */
   readonly locked: bigint;
   /** Bytes that registered memory has charged, all that the process has charged, and its limit. */
   readonly lockedRegistered: bigint;
