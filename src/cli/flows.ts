@@ -57,7 +57,7 @@ export function flowsCommand(): Command {
     .option("--json", "one JSON object per flow on standard output, nothing else there")
     .addHelpText("after", `
 After a step that changes it the state is shown: the tree of ioasids with what each translates, the devices attached there (in brackets
-those whose DMA goes to a child), and the charge. DMA is shown with its way: the address in each ioasid, in the process (hva) and on the bus
+those whose DMA does not go there), and the charge. DMA is shown with its way: the address in each ioasid, in the process (hva) and on the bus
 (hpa), and the entries of the tables that the IOMMU walks.
 
 Exit codes: 0 all as expected, 1 failure, 2 usage, 3 a step is not as expected (it is named on standard error).

@@ -34,7 +34,7 @@ function mapText({ first, last, target, access }: MapState, isRoot: boolean, par
   return `${hex(first)}..${hex(last)} -> ${isRoot ? "hva" : parent} ${hex(target)} ${access}`;
 }
 
-/** Attached devices; those whose DMA goes to a child are in brackets. */
+/** Attached devices; those whose DMA goes elsewhere, or nowhere, are in brackets. */
 function devicesText({ attached, effective }: IoasidState): string {
   return attached.map((name) => (effective.includes(name) ? name : `(${name})`)).join(", ");
 }

@@ -23,11 +23,11 @@ function deviceOptions({ rid, group, ...rest }: DeviceSpec) {
 }
 
 export function hostOptions(spec: HostSpec): HostOptions {
-  const { memory, iommus, devices, lockLimit, strictAttach, ports } = spec;
+  const { memory, iommus, devices, lockLimit, strictAttach, accounting, ports } = spec;
   return given({
     memory: memory && given({ ram: small(memory.ram), arena: small(memory.arena), shared: memory.shared }),
     iommus: iommus?.map(iommuOptions), devices: devices?.map(deviceOptions),
-    lockLimit: lockLimit === undefined ? undefined : BigInt(lockLimit), strictAttach,
+    lockLimit: lockLimit === undefined ? undefined : BigInt(lockLimit), strictAttach, accounting,
     slots: small(spec.slots), routes: small(spec.routes), domains: small(spec.domains),
     ports: ports && given({ count: small(ports.count), iotlbSets: small(ports.iotlbSets), lanes: small(ports.lanes), faults: small(ports.faults) }),
   }) as HostOptions;

@@ -24,6 +24,7 @@ export interface HostSpec {
   readonly devices?: readonly DeviceSpec[];
   readonly lockLimit?: NumberText;
   readonly strictAttach?: boolean;
+  readonly accounting?: "ioasid" | "fd";
   readonly slots?: NumberText;
   readonly routes?: NumberText;
   readonly domains?: NumberText;

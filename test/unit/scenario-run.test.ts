@@ -116,7 +116,7 @@ const IOMMU: Required<IommuSpec> & Record<keyof IommuOptions, unknown> = {
 const DEVICE: Required<DeviceSpec> & Record<keyof DeviceOptions, unknown> = { name: "dev1", rid: "0x20", iommu: "smmu", group: 3 };
 const HOST: Required<HostSpec> & Record<Exclude<keyof HostOptions, "ram" | "firstIotlbId">, unknown> = {
   memory: { ram: 0x10000, arena: "0x1000000", shared: false }, iommus: [IOMMU], devices: [DEVICE], lockLimit: "0xffffffffffffffff", strictAttach: true,
-  slots: 64, routes: 64, domains: 64, ports: { count: 1, iotlbSets: 64, lanes: 64, faults: 64 },
+  accounting: "fd", slots: 64, routes: 64, domains: 64, ports: { count: 1, iotlbSets: 64, lanes: 64, faults: 64 },
 };
 const STEPS: readonly Step[] = [
   { open: "/dev/vfio/3" }, { open: "/dev/ioasid", as: "fd" }, { open: "/dev/vfio/devices/dev1", as: "dev" },
