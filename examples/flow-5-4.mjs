@@ -55,7 +55,8 @@ dma.writeSync(0x2008, Uint8Array.of(1));
 console.log(`dev2 writes; the entry is ${hex(entry()[0])}: dirty`);
 
 // The guest changes the entry, and invalidates the page. Before that the IOMMU may use the old one; afterwards it must not.
-const invalidate = () => ioctl(ioasid_fd, IOASID_INVALIDATE_CACHE, { ioasid: giova_ioasid, granularity: IOASID_INVALIDATE_RANGE, iova: 0x2000, size: 4096 });
+const inv_data = { ioasid: giova_ioasid, granularity: IOASID_INVALIDATE_RANGE, iova: 0x2000, size: 4096 };
+const invalidate = () => ioctl(ioasid_fd, IOASID_INVALIDATE_CACHE, inv_data);
 entry()[0] = 0x3000n | PRESENT;
 console.log(`${invalidate().handled} invalidation handled; dev2 reads ${tryRead(dma, 0x2000)}`);
 

@@ -1,7 +1,9 @@
 // What QEMU does in RFC 5.2 for a guest with a vIOMMU: it reads the guest's I/O page table, and shadows it through the uAPI. The guest
 // here drives an emulated VT-d: a second-stage table of four levels in its memory, and an invalidation after each change.
 // Run it with `node examples/qemu-shadow.mjs` after `npm run build`.
-import { IOASID_ALLOC, IOASID_DMA_MAP, IOASID_DMA_UNMAP, IOASID_REGISTER_MEMORY, O_RDWR, VFIO_ATTACH_IOASID, VFIO_BIND_IOASID_FD } from "ioasid";
+import {
+  IOASID_ALLOC, IOASID_DMA_MAP, IOASID_DMA_UNMAP, IOASID_REGISTER_MEMORY, O_RDWR, VFIO_ATTACH_IOASID, VFIO_BIND_IOASID_FD,
+} from "ioasid";
 import { GB, guestBytes, guestWords, hex, HVA, makeMachine, RAM, tryRead } from "./machine.mjs";
 
 const LEVELS = 4;

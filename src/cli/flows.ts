@@ -28,7 +28,8 @@ function bundled(): { section: string; file: string }[] {
 async function jsonOf(file: string): Promise<FileOutcome & { readonly detail: unknown[] }> {
   const detail: unknown[] = [];
   const outcome = await runScenario(file, readScenario(FOLDER + file), (step, report, run) => {
-    const { report: { step: number, verb, text, note, outcome }, state, path } = shownStep(step, report, run);
+    const { step: number, verb, text, note, outcome } = report;
+    const { state, path } = shownStep(step, report, run);
     detail.push({ step: number, verb, text, ...(note === undefined ? {} : { note }), outcome, state, ...(path ? { path } : {}) });
   });
   return { ...outcome, detail };

@@ -23,7 +23,8 @@ const program = new Command("ioasid")
   .version(version, "--version", "print the version")
   .exitOverride()
   .addHelpText("after", "\nExit codes: 0 all answers equal, 1 failure, 2 usage, 3 an answer differs or is not as expected.");
-for (const command of [replayCommand(), conformCommand(), walkCommand(), runCommand(), flowsCommand()]) program.addCommand(command.exitOverride());
+const commands = [replayCommand(), conformCommand(), walkCommand(), runCommand(), flowsCommand()];
+for (const command of commands) program.addCommand(command.exitOverride());
 
 try {
   if (process.argv.length <= 2) program.help({ error: true });

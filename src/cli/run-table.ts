@@ -1,10 +1,11 @@
 // What `ioasid run` prints. Imports cli-table3.
-import Table from "cli-table3";
+import Table, { type HorizontalAlignment } from "cli-table3";
 import type { FileOutcome } from "./scenario-run.js";
 
 export function outcomeTable(outcomes: readonly FileOutcome[]): string {
   const head = ["file", "scenario", "steps", "calls", "DMA", "refused", "as expected"];
-  const table = new Table({ head, colAligns: ["left", "left", "right", "right", "right", "right", "left"], style: { head: [], border: [] } });
+  const colAligns: HorizontalAlignment[] = ["left", "left", "right", "right", "right", "right", "left"];
+  const table = new Table({ head, colAligns, style: { head: [], border: [] } });
   for (const { file, name, steps, calls, accesses, refusals, passed, ok } of outcomes) {
     table.push([file, name, steps, calls, accesses, refusals, ok ? "yes" : `no: step ${passed + 1}`]);
   }

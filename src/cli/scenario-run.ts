@@ -50,7 +50,8 @@ export async function runScenario(file: string, scenario: Scenario, onStep: OnSt
     if (refusal && !mismatch) count.refusals++;
   }
   const seconds = (performance.now() - start) / 1000;
-  return { file, name: scenario.name, steps: scenario.steps.length, ...count, seconds, ok: failure === undefined, ...(failure ? { failure } : {}) };
+  const ok = failure === undefined;
+  return { file, name: scenario.name, steps: scenario.steps.length, ...count, seconds, ok, ...(failure ? { failure } : {}) };
 }
 
 export function failureLine({ file, failure }: FileOutcome): string {

@@ -64,9 +64,13 @@ export function stateLines({ fds, blocked, unbound, locked }: HostState): string
   return [...columns(rows), rest.join("; ")];
 }
 
+function leadsText({ kind, leadsTo, bytes }: PathStep): string {
+  if (kind === "leaf") return `page ${hex(leadsTo)} (${sizeText(bytes ?? 0n)})`;
+  return kind === "table" ? `table ${hex(leadsTo)}` : "nothing";
+}
+
 function entryRow(step: PathStep): string[] {
-  const leads = step.kind === "leaf" ? `page ${hex(step.leadsTo)} (${sizeText(step.bytes ?? 0n)})` : step.kind === "table" ? `table ${hex(step.leadsTo)}` : "nothing";
-  return [`${step.what}, level ${step.level}`, `at ${hex(step.address)}`, hex(step.words[0]), leads, step.permissions ?? ""];
+  return [`${step.what}, level ${step.level}`, `at ${hex(step.address)}`, hex(step.words[0]), leadsText(step), step.permissions ?? ""];
 }
 
 /** Table entries; the walks of stage 2 that only serve to read a table of stage 1 are one row each. */
@@ -79,7 +83,7 @@ function entryRows(steps: readonly PathStep[]): string[][] {
       continue;
     }
     const leaf = second.at(-1);
-    if (leaf) rows.push([`  (${leaf.what}, ${second.length} entries)`, `for ${hex(step.address)}`, "", `page ${hex(leaf.leadsTo)} (${sizeText(leaf.bytes ?? 0n)})`, ""]);
+    if (leaf) rows.push([`  (${leaf.what}, ${second.length} entries)`, `for ${hex(step.address)}`, "", leadsText(leaf), ""]);
     second = [];
     rows.push(entryRow(step));
   }

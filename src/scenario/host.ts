@@ -1,12 +1,12 @@
 // The host of a scenario. Imports the host and its own folder.
-import { createHost, type HostOptions, type SimulatedHost } from "../create-host.js";
+import { createHost, type DeviceOptions, type HostOptions, type SimulatedHost } from "../create-host.js";
 import type { IommuOptions } from "../iommu/model.js";
 import type { DeviceSpec, HostSpec, IommuSpec, NumberText } from "./scenario.js";
 import { ScenarioError } from "./scenario-error.js";
 
 /** Without the keys that have no value: they are not the same as absent ones. */
-function given<T extends object>(options: T): { [K in keyof T]: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as { [K in keyof T]: Exclude<T[K], undefined> };
+function given(options: object): object {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
 const small = (value: NumberText | undefined): number | undefined => (value === undefined ? undefined : Number(value));
@@ -18,8 +18,12 @@ function iommuOptions({ granule, addressWidth, outputWidth, pasidBits, reserved,
   }) as IommuOptions;
 }
 
-function deviceOptions({ rid, group, ...rest }: DeviceSpec) {
-  return given({ ...rest, rid: Number(rid), group: small(group) });
+function deviceOptions({ rid, group, ...rest }: DeviceSpec): DeviceOptions {
+  return given({ ...rest, rid: Number(rid), group: small(group) }) as DeviceOptions;
+}
+
+function numbers(values: Readonly<Record<string, NumberText>> | undefined): object | undefined {
+  return values && Object.fromEntries(Object.entries(values).map(([name, value]) => [name, Number(value)]));
 }
 
 export function hostOptions(spec: HostSpec): HostOptions {
@@ -29,7 +33,7 @@ export function hostOptions(spec: HostSpec): HostOptions {
     iommus: iommus?.map(iommuOptions), devices: devices?.map(deviceOptions),
     lockLimit: lockLimit === undefined ? undefined : BigInt(lockLimit), strictAttach, accounting,
     slots: small(spec.slots), routes: small(spec.routes), domains: small(spec.domains),
-    ports: ports && given({ count: small(ports.count), iotlbSets: small(ports.iotlbSets), lanes: small(ports.lanes), faults: small(ports.faults) }),
+    ports: numbers(ports),
   }) as HostOptions;
 }
 

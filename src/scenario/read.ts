@@ -56,7 +56,8 @@ function checkSteps({ host, steps }: Scenario): void {
     checkDevice(step, devices, refuse);
     for (const [path, name] of namesIn(step)) {
       const [first = ""] = name.split(".");
-      if (!bound.has(first) && !CONSTANTS.has(name)) refuse(path, `no earlier step is called "${first}", and the uAPI has no such constant`);
+      if (bound.has(first) || CONSTANTS.has(name)) continue;
+      refuse(path, `no earlier step is called "${first}", and the uAPI has no such constant`);
     }
     if (!("as" in step) || step.as === undefined) continue;
     if (CONSTANTS.has(step.as)) refuse(".as", `"${step.as}" is a constant of the uAPI`);
@@ -86,5 +87,7 @@ function* namesIn(step: Step): Generator<[string, string]> {
 function* namesOf(value: Json, path: string): Generator<[string, string]> {
   if (typeof value === "string" && value.startsWith("$")) yield [path, value.slice(1)];
   if (typeof value !== "object" || value === null) return;
-  for (const [key, each] of Object.entries(value)) yield* namesOf(each as Json, Array.isArray(value) ? `${path}[${key}]` : `${path}.${key}`);
+  for (const [key, each] of Object.entries(value)) {
+    yield* namesOf(each as Json, Array.isArray(value) ? `${path}[${key}]` : `${path}.${key}`);
+  }
 }

@@ -9,7 +9,7 @@ import type { OpenFile } from "../uapi/open-file.js";
 import { describeStep, readLength } from "./describe.js";
 import { makeHost } from "./host.js";
 import {
-  verbOf, type ChargeStep, type Content, type DmaStep, type IoctlStep, type Json, type PutStep, type Refusal, type Scenario, type Step,
+  verbOf, type ChargeStep, type Content, type DmaStep, type IoctlStep, type Json, type PutStep, type Scenario, type Step,
   type TranslateStep, type Value, type Verb,
 } from "./scenario.js";
 import { ScenarioError } from "./scenario-error.js";
@@ -44,6 +44,10 @@ function valueText(step: Step, value: unknown): string {
   const { expect } = step as { expect?: object };
   if (!(value instanceof Uint8Array) || typeof expect !== "object" || !("words" in expect)) return show(value);
   return [...new BigUint64Array(value.slice().buffer)].map(show).join(" ");
+}
+
+function isStructure(value: Json | undefined): value is { readonly [key: string]: Json } {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** The call with this number, whatever its argument. */
@@ -180,30 +184,35 @@ export class ScenarioRun {
   }
 
   #compare(step: Step, outcome: Outcome, number: number): Mismatch | undefined {
-    const { expect } = step as { expect?: Json };
-    const object = typeof expect === "object" && expect !== null && !Array.isArray(expect) ? expect as { readonly [key: string]: Json } : undefined;
-    if (object && "errno" in object) return this.#compareRefusal(object as unknown as Refusal, outcome, IoctlError, number);
+    const { expect } = step as { readonly expect?: Json };
     const isAccess = "dma" in step || "translate" in step;
-    if (isAccess && object && "fault" in object) return this.#compareRefusal(object["fault"] as object, outcome, DmaFault, number);
-    if ("refusal" in outcome) return { what: "expect", expected: expect === undefined ? "no refusal" : JSON.stringify(expect), got: outcome.refusal.message };
+    if (isStructure(expect) && "errno" in expect) return this.#compareRefusal(expect, "expect", IoctlError, outcome, number);
+    if (isAccess && isStructure(expect) && "fault" in expect) {
+      return this.#compareRefusal(expect["fault"]!, "expect.fault", DmaFault, outcome, number);
+    }
+    if ("refusal" in outcome) {
+      return { what: "expect", expected: expect === undefined ? "no refusal" : JSON.stringify(expect), got: outcome.refusal.message };
+    }
     if (expect === undefined) return undefined;
-    if ("get" in step || "dma" in step) return bytesDiffer(bytesOf(object as unknown as Content), outcome.value as Uint8Array);
-    if ("translate" in step) return this.#compareAddress(object!, outcome.value as bigint, number);
+    if ("get" in step || "dma" in step) return bytesDiffer(bytesOf(expect as unknown as Content), outcome.value as Uint8Array);
+    if ("translate" in step) return this.#compareAddress(step.expect, outcome.value as bigint, number);
     return differs(this.#resolve(expect, number), outcome.value, "expect");
   }
 
-  #compareRefusal(expected: object, outcome: Outcome, kind: typeof IoctlError | typeof DmaFault, number: number): Mismatch | undefined {
+  #compareRefusal(
+    expected: Json, what: string, kind: typeof IoctlError | typeof DmaFault, outcome: Outcome, number: number,
+  ): Mismatch | undefined {
     if ("refusal" in outcome && outcome.refusal instanceof kind) {
-      const mismatch = differs(this.#resolve(expected as Json, number), outcome.refusal, kind === DmaFault ? "expect.fault" : "expect");
+      const mismatch = differs(this.#resolve(expected, number), outcome.refusal, what);
       return mismatch && { ...mismatch, got: `${mismatch.got}: ${outcome.refusal.message}` };
     }
-    const got = "refusal" in outcome ? outcome.refusal.message : `no refusal${outcome.value === undefined ? "" : `, but ${show(outcome.value)}`}`;
-    return { what: "expect", expected: JSON.stringify(expected), got };
+    const value = "value" in outcome && outcome.value !== undefined ? `, but ${show(outcome.value)}` : "";
+    return { what: "expect", expected: JSON.stringify(expected), got: "refusal" in outcome ? outcome.refusal.message : `no refusal${value}` };
   }
 
-  #compareAddress(expect: { readonly [key: string]: Json }, got: bigint, number: number): Mismatch | undefined {
-    if ("hpa" in expect) return differs(this.#resolve(expect["hpa"]!, number), got, "expect.hpa");
-    const hva = BigInt(this.#resolve(expect["hva"]!, number) as number | bigint);
+  #compareAddress(expect: TranslateStep["expect"], got: bigint, number: number): Mismatch | undefined {
+    if ("hpa" in expect) return differs(this.#resolve(expect.hpa, number), got, "expect.hpa");
+    const hva = BigInt(this.#resolve((expect as { readonly hva: Value }).hva, number) as number | bigint);
     const backing = this.host.process.find(Number(hva >> 12n));
     if (backing === undefined) return { what: "expect.hva", expected: `0x${hva.toString(16)}, which is not mapped`, got: show(got) };
     return differs(hva + backing.delta, got, "expect.hva");

@@ -28,7 +28,7 @@ export interface HostSpec {
   readonly slots?: NumberText;
   readonly routes?: NumberText;
   readonly domains?: NumberText;
-  readonly ports?: { readonly count?: NumberText; readonly iotlbSets?: NumberText; readonly lanes?: NumberText; readonly faults?: NumberText };
+  readonly ports?: Readonly<Partial<Record<"count" | "iotlbSets" | "lanes" | "faults", NumberText>>>;
 }
 
 export interface IommuSpec {

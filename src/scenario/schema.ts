@@ -16,9 +16,11 @@ const number: Schema = {
 };
 const value: Schema = {
   type: ["integer", "string"], minimum: 0, maximum: LAST_SAFE, pattern: `^(${HEX}|\\$${NAME}(\\.${NAME})*)$`,
-  description: "A number, hexadecimal text, or \"$name\" or \"$name.field\" of what an earlier step called `as`, or of a constant of the uAPI.",
+  description: "A number, hexadecimal text, or \"$name\" or \"$name.field\" of an earlier step's `as`, or of a constant of the uAPI.",
 };
-const length: Schema = { ...number, minimum: 1, maximum: MOST_BYTES, pattern: "^0x[0-9a-fA-F]{1,6}$", description: `Bytes, at most ${MOST_BYTES}.` };
+const length: Schema = {
+  ...number, minimum: 1, maximum: MOST_BYTES, pattern: "^0x[0-9a-fA-F]{1,6}$", description: `Bytes, at most ${MOST_BYTES}.`,
+};
 const text: Schema = { type: "string", minLength: 1 };
 const name: Schema = { type: "string", pattern: `^${NAME}$`, description: "The name that later steps use for what this one answers." };
 const flag: Schema = { type: "boolean" };
@@ -75,23 +77,29 @@ function step(description: string, required: Readonly<Record<string, Schema>>, o
 const steps: readonly Schema[] = [
   step("Opens a file: /dev/ioasid, /dev/vfio/devices/<name>, /dev/vfio/<group>.", { open: { type: "string" } },
     { mode: ref("number"), as: name, expect: ref("refusal") }),
-  step("A call on an fd.", { ioctl: { type: "string", pattern: `^(${HEX}|[A-Z][A-Z0-9_]*)$`, description: "Name of the request, or its number." },
-    fd: ref("value") }, { arg: anything, as: name, expect: answer }),
+  step("A call on an fd.", {
+    ioctl: { type: "string", pattern: `^(${HEX}|[A-Z][A-Z0-9_]*)$`, description: "Name of the request, or its number." },
+    fd: ref("value"),
+  }, { arg: anything, as: name, expect: answer }),
   step("Closes an fd.", { close: ref("value") }, { expect: ref("refusal") }),
   step("Backs host virtual addresses of the process.", {
     mmap: object({ hva: ref("value"), size: ref("value") }, {
       prot: { enum: ["r", "w", "rw"] },
-      backing: { oneOf: [{ enum: ["ram", "zero"] }, object({ device: ref("value") })], description: "RAM (default), a window of zeros, or device memory." },
+      backing: {
+        oneOf: [{ enum: ["ram", "zero"] }, object({ device: ref("value") })], description: "RAM (default), a window of zeros, or device memory.",
+      },
     }),
   }, { as: name, expect: answer }),
   step("Takes back one mmap.", { munmap: object({ hva: ref("value"), size: ref("value") }) }, { expect: ref("refusal") }),
   step("Writes to the memory of the process, which is the guest's RAM.", {
     put: list({ oneOf: CONTENTS.map((content) => object({ at: ref("value"), ...content })) }, 1),
   }, { expect: ref("refusal") }),
-  step("Reads the memory of the process, from this host virtual address on.", { get: ref("value"), expect: { oneOf: [...contents, ref("refusal")] } }),
+  step("Reads the memory of the process, from this host virtual address on.",
+    { get: ref("value"), expect: { oneOf: [...contents, ref("refusal")] } }),
   step("DMA of a device: it reads from this iova.", { dma: text, read: access.read },
     { length, expect: { oneOf: [...contents, ref("fault")] } }),
-  ...CONTENTS.map((content) => step("DMA of a device: it writes to this iova.", { dma: text, write: access.write, ...content }, { expect: ref("fault") })),
+  ...CONTENTS.map((content) => step("DMA of a device: it writes to this iova.",
+    { dma: text, write: access.write, ...content }, { expect: ref("fault") })),
   ...(["read", "write"] as const).map((way) => step(`Where a ${way} of a device would go.`, {
     translate: text, [way]: access[way], expect: { oneOf: [object({ hpa: ref("value") }), object({ hva: ref("value") }), ref("fault")] },
   })),

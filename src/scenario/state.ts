@@ -79,7 +79,8 @@ function stateOfSpace(run: ScenarioRun, fd: IoasidFd, space: Ioasid): IoasidStat
 
 /** The open ioasid fds that the scenario has names for. */
 function openFds(run: ScenarioRun): IoasidFd[] {
-  return [...new Set([...run.names.values()].map(({ value }) => value))].filter((value) => value instanceof IoasidFd).filter(({ closed }) => !closed);
+  const bound = new Set([...run.names.values()].map(({ value }) => value));
+  return [...bound].filter((value) => value instanceof IoasidFd).filter(({ closed }) => !closed);
 }
 
 export function stateOf(run: ScenarioRun): HostState {

@@ -33,6 +33,9 @@ export interface Problem {
   readonly reason: string;
 }
 
+const NAMES: Readonly<Record<TypeName, string>> = {
+  object: "an object", array: "a list", string: "a text", integer: "an integer", boolean: "true or false",
+};
 const DEFINITION = "#/definitions/";
 
 function typeOf(value: unknown): TypeName | "number" | "null" {
@@ -59,7 +62,7 @@ export class Validator {
     const found = typeOf(value);
     const types = type === undefined ? [] : [type].flat();
     if (types.length && !types.includes(found as TypeName)) {
-      return { path, reason: `must be ${types.map((each) => (each === "object" || each === "array" || each === "integer" ? `an ${each}` : `a ${each}`)).join(" or ")}, not ${shown(value)}` };
+      return { path, reason: `must be ${types.map((each) => NAMES[each]).join(" or ")}, not ${shown(value)}` };
     }
     if ("const" in schema && value !== schema.const) return { path, reason: `must be ${among([schema.const])}, not ${shown(value)}` };
     if (schema.enum && !schema.enum.includes(value)) return { path, reason: `must be one of ${among(schema.enum)}, not ${shown(value)}` };
@@ -130,7 +133,8 @@ function likenessOf(value: unknown, { required = [], properties = {} }: Schema):
   const keys = Object.keys(value as object);
   const have = required.filter((key) => keys.includes(key)).length;
   const strange = keys.filter((key) => !Object.hasOwn(properties, key)).length;
-  const other = keys.filter((key) => properties[key]?.const !== undefined && properties[key].const !== (value as Properties)[key]).length;
+  const constant = (key: string): unknown => properties[key]?.const;
+  const other = keys.filter((key) => constant(key) !== undefined && constant(key) !== (value as Properties)[key]).length;
   return Math.max(1, 1000 + 10 * have - 10 * (required.length - have) - 15 * strange - 30 * other);
 }
 
