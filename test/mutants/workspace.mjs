@@ -8,17 +8,17 @@ const COPIED = ["assembly", "src", "scripts"];
 /** Only read. */
 const LINKED = ["test", "traces", "node_modules", "package.json", "tsconfig.json", "vitest.config.ts", "asconfig.json",
   "as-pect.config.js", "as-pect.asconfig.json"];
-/** A mutant that never ends is killed too. */
+/** For one file of tests. A mutant that never ends is killed too. */
 const TIMEOUT_MS = 180_000;
 
 /** What an edit cannot be applied to, or a mutant that does not compile: a defect of the list, not of the tests. */
 export class MutantError extends Error {}
 
-function run(cwd, file, args, env = {}) {
+function run(cwd, file, args, env = {}, timeout = TIMEOUT_MS) {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [file, ...args], { cwd, env: { ...process.env, ...env } });
     let output = "";
-    const timer = setTimeout(() => child.kill("SIGKILL"), TIMEOUT_MS);
+    const timer = setTimeout(() => child.kill("SIGKILL"), timeout);
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => { output += data; });
     child.on("close", (code, signal) => {
       clearTimeout(timer);
@@ -97,7 +97,7 @@ export class Workspace {
     const report = path.join(this.#folder, "build/mutant.json");
     fs.rmSync(report, { force: true });
     const args = ["run", "--project", "unit", "--bail", "1", "--reporter", "json", "--outputFile", report, ...files];
-    const { code, timedOut, output } = await run(this.#folder, "node_modules/vitest/vitest.mjs", args, { IOASID_TEST: "mutants" });
+    const { code, timedOut, output } = await run(this.#folder, "node_modules/vitest/vitest.mjs", args, { IOASID_TEST: "mutants" }, TIMEOUT_MS * files.length);
     if (code === 0) return null;
     if (timedOut) return "the tests do not end";
     if (!fs.existsSync(report)) throw new MutantError(`the tests do not run: ${output.slice(-400)}`);
