@@ -4,18 +4,15 @@
 // counts tables, the second cannot fail. Ranges are first..last, inclusive. Imports layout, frames, runs, map, the format
 // contract; knows no format.
 import {
-  DOMAIN_FLAGS, DOMAIN_LEVELS, ENGINE_CURSOR, ENGINE_DOMAINS, STATUS_NO_FRAMES, STATUS_OK, STATUS_OVERLAP, STATUS_RANGE,
+  AREA_AT, AREA_BYTES, AREA_FIRST, AREA_GPA, AREA_LAST, AREA_PERM, DOMAIN_FLAGS, DOMAIN_LEVELS, ENGINE_CURSOR, ENGINE_FRAMES_USED, ENGINE_SCRATCH,
+  STATUS_OK, STATUS_OVERLAP, STATUS_RANGE,
 } from "../layout";
 import { EMPTY, EntryOf, Format, lowBits, TABLE } from "../format/format";
 import { Operation } from "../format/list";
-import { Domain } from "../request";
-import { canTake, Frames, takeFrame } from "./frames";
-import { checkInput, isInput, marksLeft, OVERLAP, PERM_BITS, planFrom, putFrom } from "./map";
+import { Frames, spendGrant, takeFrame } from "./frames";
+import { checkInput, isInput, marksLeft, OVERLAP, planFrom, putFrom } from "./map";
 import { Start, tableOrder } from "./root";
 import { anyOf, copyRun, equalRun } from "./runs";
-
-/** The parent in the last argument of the operation, above PERM_*. */
-export const PARENT_SHIFT: u32 = 8;
 
 /** Which of the two passes; asked at compile time. */
 @unmanaged
@@ -229,30 +226,90 @@ export function mergeRange<F extends Format, P extends Pass>(
   }
 }
 
-/** What keeps the child from being merged with the parent at all: a STATUS_*. */
-export function checkMerge<F extends Format>(child: usize, parent: usize, first: u64, last: u64, gpa: u64, perm: u32): u32 {
-  const status = checkInput<F>(child, first, last, gpa, perm);
-  if (status != STATUS_OK) return status;
-  const gpaLast = gpa + (last - first);
-  return isInput(parent, gpa, gpaLast) ? STATUS_OK : STATUS_RANGE;
+/** Areas whose parent's entries are read ahead: fewer are not worth the pass. */
+const TOUCH_AREAS: u32 = 8;
+
+/**
+ * Reads the parent's entry of each area's beginning, all before any is used: memory that is far away answers for many at
+ * once. The tables above them are few, and near.
+ */
+function touch<F extends Format>(parent: usize, areas: usize, n: u32): void {
+  const f = changetype<F>(0);
+  const end = areas + n * AREA_BYTES;
+  const top = load<u32>(parent, DOMAIN_LEVELS) - 1;
+  let key = ~(<u64>0);
+  let table: usize = 0;
+  for (let area = areas; area < end; area += AREA_BYTES) {
+    const gpa = load<u64>(area, AREA_GPA);
+    let level: u32 = 0;
+    if (gpa >> f.spanLg2(1) != key) {
+      table = Start.table<F>(parent, gpa);
+      for (level = top; level; level--) {
+        const pte = load<u64>(table + EntryOf.offset<F>(gpa, level));
+        if (f.kind(pte, level) != TABLE) break;
+        table = <usize>f.tableAddress(pte);
+      }
+      key = level ? ~(<u64>0) : gpa >> f.spanLg2(1);
+    }
+    store<u32>(area, <u32>(table + EntryOf.offset<F>(gpa, level)), AREA_AT);
+  }
+  for (let area = areas; area < end; area += AREA_BYTES) load<u64>(load<u32>(area, AREA_AT));
 }
 
-/** Merges [a..b] with the parent (index d >> PARENT_SHIFT) from c on, with PERM_*: a STATUS_*. Nothing is written unless it is STATUS_OK. */
+/** One pass over n areas in the scratch area; answers as mergeRange does. */
+function mergeAreas<F extends Format, P extends Pass>(engine: usize, child: usize, parent: usize, n: u32): u32 {
+  const cursor = changetype<Cursor>(engine + ENGINE_CURSOR);
+  let tables: u32 = 0;
+  let area = <usize>load<u32>(engine, ENGINE_SCRATCH);
+  for (const end = area + n * AREA_BYTES; area < end; area += AREA_BYTES) {
+    const more = mergeRange<F, P>(engine, child, parent, load<u64>(area, AREA_FIRST), load<u64>(area, AREA_LAST),
+      load<u64>(area, AREA_GPA), load<u32>(area, AREA_PERM), cursor);
+    if (more == OVERLAP) return OVERLAP;
+    tables += more;
+  }
+  return tables;
+}
+
+/** What keeps an area from being merged at all, and not in part: a STATUS_*. */
+function checkArea<F extends Format>(child: usize, parent: usize, area: usize): u32 {
+  const first = load<u64>(area, AREA_FIRST);
+  const last = load<u64>(area, AREA_LAST);
+  const gpa = load<u64>(area, AREA_GPA);
+  const status = checkInput<F>(child, first, last, gpa, load<u32>(area, AREA_PERM));
+  if (status != STATUS_OK) return status;
+  return isInput(parent, gpa, gpa + (last - first)) ? STATUS_OK : STATUS_RANGE;
+}
+
+/**
+ * Plans the merge of d areas in the scratch area, with the parent whose record is at a: the tables needed in the high half
+ * and a STATUS_* in the low half. They go on behind those planned before, unless b says that they are the first.
+ */
 @unmanaged
 @final
-export class MergeRange extends Operation {
-  run<F extends Format>(engine: usize, child: usize, a: u64, b: u64, c: u64, d: u32): u64 {
-    const parent = Domain.at(load<u32>(engine, ENGINE_DOMAINS), d >> PARENT_SHIFT);
-    const perm = d & PERM_BITS;
-    const status = checkMerge<F>(child, parent, a, b, c, perm);
-    if (status != STATUS_OK) return status;
-    const cursor = changetype<Cursor>(engine + ENGINE_CURSOR);
-    cursor.reset();
-    const tables = mergeRange<F, Plan>(engine, child, parent, a, b, c, perm, cursor);
-    if (tables == OVERLAP) return STATUS_OVERLAP;
-    if (!canTake(engine, tableOrder<F>(), tables)) return STATUS_NO_FRAMES;
-    cursor.reset();
-    mergeRange<F, Put>(engine, child, parent, a, b, c, perm, cursor);
-    return STATUS_OK;
+export class PlanMerge extends Operation {
+  run<F extends Format>(engine: usize, child: usize, a: u64, b: u64, _c: u64, d: u32): u64 {
+    const parent = <usize>a;
+    const areas = <usize>load<u32>(engine, ENGINE_SCRATCH);
+    for (let n: u32 = 0; n < d; n++) {
+      const status = checkArea<F>(child, parent, areas + n * AREA_BYTES);
+      if (status != STATUS_OK) return status;
+    }
+    if (b) changetype<Cursor>(engine + ENGINE_CURSOR).reset();
+    if (d >= TOUCH_AREAS) touch<F>(parent, areas, d);
+    const tables = mergeAreas<F, Plan>(engine, child, parent, d);
+    return tables == OVERLAP ? STATUS_OVERLAP : <u64>tables << 32;
+  }
+}
+
+/** Merges d areas in the scratch area with the parent whose record is at a, for whose tables there are frames. */
+@unmanaged
+@final
+export class PutMerge extends Operation {
+  run<F extends Format>(engine: usize, child: usize, a: u64, _b: u64, _c: u64, d: u32): u64 {
+    changetype<Cursor>(engine + ENGINE_CURSOR).reset();
+    const used = load<u32>(engine, ENGINE_FRAMES_USED);
+    mergeAreas<F, Put>(engine, child, <usize>a, d);
+    spendGrant(engine, (load<u32>(engine, ENGINE_FRAMES_USED) - used) >> tableOrder<F>());
+    return 0;
   }
 }
