@@ -58,5 +58,6 @@ export function writeAreas(memory: WebAssembly.Memory, scratch: number, areas: r
     view.setBigUint64(at + L.AREA_LAST, last, true);
     view.setBigUint64(at + L.AREA_GPA, gpa, true);
     view.setUint32(at + L.AREA_PERM, perm, true);
+    view.setUint32(at + L.AREA_AT, 0, true);
   });
 }
