@@ -272,6 +272,13 @@ export const LEAF_BYTES: u32 = 32;
 export const RANGE_FIRST: u32 = 0; // u64
 export const RANGE_LAST: u32 = 8; // u64
 export const RANGE_BYTES: u32 = 16;
+/** An area of a child: first..last -> what the parent maps from gpa on, with PERM_*. Areas ascend. */
+export const AREA_FIRST: u32 = 0; // u64
+export const AREA_LAST: u32 = 8; // u64
+export const AREA_GPA: u32 = 16; // u64
+export const AREA_PERM: u32 = 24; // u32
+export const AREA_AT: u32 = 28; // u32, address of the parent's entry of gpa, once it is planned; 0 if not known
+export const AREA_BYTES: u32 = 32;
 /** What a call answers when the domain has no such range, or its table is a guest's. */
 export const RECORDS_REFUSED: u32 = 0xffffffff;
 
