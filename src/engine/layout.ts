@@ -121,6 +121,7 @@ export const PERM_ANY_W = 34; // PERM_W of both
 export const PERM_CLEAN = 8;
 export const PERM_UNUSED = 128;
 export const TAG_ADDRESS_BITS = 57;
+export const TAG_PLAIN_BITS = 56;
 export const REQUEST_IOVA = 0; // u64
 export const REQUEST_ROUTE = 8; // u32
 export const REQUEST_NEED = 12; // u32, PERM_* that the access wants; 0 asks for the address alone
