@@ -79,6 +79,11 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     this.#context.registered.unregister(arg, this.#pins());
   }
 
+  /** All spaces, parents before their children. */
+  get spaces(): Iterable<Ioasid> {
+    return this.#ioasids.values();
+  }
+
   *#pins(): Iterable<Pins> {
     for (const { source } of this.#ioasids.values()) if (source.pins !== undefined) yield source.pins;
   }
