@@ -81,7 +81,8 @@ export class RegisteredMemory {
     }
     for (const pins of users) {
       if (!pins.overlaps(first, last)) continue;
-      throw refused("EBUSY", UNREGISTER, first, `${pins.owner} maps memory of ${hexPages(first, last)}`, registered(found), "unmap it first");
+      const conflict = { kind: "ioasid", ioasid: pins.ioasid! } as const;
+      throw refused("EBUSY", UNREGISTER, first, `${pins.owner} maps memory of ${hexPages(first, last)}`, conflict, "unmap it first");
     }
     this.#pins.unpin(first, last);
     this.#ranges.remove(first);
