@@ -6,7 +6,7 @@
 import type { Domain } from "../iommu/domain.js";
 import { compatible } from "../iommu/model.js";
 import { AddressLimits, NO_LIMITS } from "./address-limits.js";
-import { type BoundTable, createBoundDomain } from "./bound-table.js";
+import { type BoundTable, createBoundDomain, requireWalked } from "./bound-table.js";
 import type { Device } from "./device.js";
 import { DirtyLog, harvestAll, tracksDirty } from "./dirty-log.js";
 import { inSection, withErrno } from "./engine-errno.js";
@@ -121,6 +121,7 @@ export class Ioasid {
     if (resident !== undefined && !compatible(resident.iommu.model, model)) throw otherModel(ATTACH, this.number, device, resident);
     if (!model.dirtyTracking && tracksDirty(this)) throw noDirtyTracking(ATTACH, this.number, device.name);
     for (const each of this.#devices) if (each.iommu === device.iommu) return this.limits;
+    requireWalked(ATTACH, this, device);
     const limits = limitsOf([...this.#devices, device]);
     for (const area of this.areas) {
       const refusal = limits.refusal(area.first, area.last) ?? this.#targetRefusal(area.value);
@@ -179,6 +180,7 @@ export class Ioasid {
 
   /** Forgets all maps and gives back their pins. No device may be attached, no child may be left. */
   destroy(): void {
+    if (this.dirty.enabled) this.context.tracking--;
     for (const { value: area } of this.areas) this.source.drop(area);
     this.areas.clear();
     this.source.destroy();
