@@ -42,13 +42,14 @@ export function bindTable(call: Call, space: Ioasid, arg: BindArguments, dryRun:
   const table = takeTable(call, parent, arg);
   const [refusal] = refusalsOf(table, space.devices);
   if (refusal !== undefined) throw refusedTable(call, refusal, table);
-  const resident = space.domain;
-  if (resident === undefined) {
+  // Not the IOMMU that the present domain was made for: its devices may have left.
+  const [device] = space.devices;
+  if (device === undefined) {
     if (!dryRun) space.pgtable = table;
     return;
   }
-  if (resident.inSection) throw inSection(call);
-  const domain = createBoundDomain(call, space, resident.iommu, table);
+  if (space.inSection) throw inSection(call);
+  const domain = createBoundDomain(call, space, device.iommu, table);
   if (dryRun) return void domain.destroy();
   space.pgtable = table;
   space.replaceDomain(domain);
