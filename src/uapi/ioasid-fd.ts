@@ -106,7 +106,7 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
 
   #nest(call: R.Call, number: number, dryRun: boolean, table?: BindArguments): number {
     const parent = this.find(call, number, "parent");
-    parent.requireReady(call);
+    parent.requireReady(call, "parent");
     if (parent.pgtable !== undefined) throw tooDeep(call, parent);
     const pgtable = table && takeTable(call, parent, table);
     const child = this.#alloc(call, parent, dryRun);

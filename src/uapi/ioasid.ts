@@ -77,12 +77,15 @@ export class Ioasid {
     return this.domain?.inSection ?? false;
   }
 
-  /** @throws IoctlError ENODEV (never attached, with `strictAttach`), EDEADLK (a group is only partly attached). */
-  requireReady(call: Call): void {
-    if (this.#partial !== undefined) throw partlyAttached(call, this, this.#partial);
+  /**
+   * `field` is the call's name for the space.
+   * @throws IoctlError ENODEV (never attached, with `strictAttach`), EDEADLK (a group is only partly attached).
+   */
+  requireReady(call: Call, field = "ioasid"): void {
+    if (this.#partial !== undefined) throw partlyAttached(call, field, this, this.#partial);
     if (!this.context.strictAttach || this.#wasAttached) return;
     const hint = "attach a device first, or make the host without strictAttach";
-    const details = { field: "ioasid", value: this.number, hint };
+    const details = { field, value: this.number, hint };
     throw new IoctlError("ENODEV", call.name, `ioasid ${this.number} was never attached`, details);
   }
 

@@ -9,9 +9,9 @@ import type { Group } from "./group.js";
 import type { Ioasid } from "./ioasid.js";
 import type { Call } from "./requests.js";
 
-export function partlyAttached(call: Call, { number: ioasid }: Ioasid, group: Group): IoctlError {
+export function partlyAttached(call: Call, field: string, { number: ioasid }: Ioasid, group: Group): IoctlError {
   return new IoctlError("EDEADLK", call.name, `group ${group.number} is only partly attached to ioasid ${ioasid}`, {
-    field: "ioasid", value: ioasid, conflict: { kind: "group", group: group.number },
+    field, value: ioasid, conflict: { kind: "group", group: group.number },
     hint: "IOASID_GET_GROUP_STATE says which devices are missing: attach them, or detach the others",
   });
 }
