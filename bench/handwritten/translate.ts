@@ -23,18 +23,16 @@ const OFFSET: u64 = 0xfff;
 @unmanaged
 abstract class Hand {
   @inline static lookup(route: usize, iotlb: usize, hashShift: u64, iova: u64, need: u32): u64 {
-    const mask = load<u64>(route, ROUTE_ADDRESS_MASK);
-    let word = load<u64>(route, ROUTE_FIRST);
-    let tag = Iotlb.tag(word, iova, mask);
+    const address = iova & load<u64>(route, ROUTE_ADDRESS_MASK);
+    let tag = Iotlb.tag(load<u64>(route, ROUTE_FIRST), address);
     let data = Iotlb.probe(Iotlb.set(iotlb, hashShift, tag), tag);
     if (!data) {
-      word = load<u64>(route, ROUTE_SECOND);
-      tag = Iotlb.tag(word, iova, mask);
+      tag = Iotlb.tag(load<u64>(route, ROUTE_SECOND), address);
       data = Iotlb.probe(Iotlb.set(iotlb, hashShift, tag), tag);
       if (!data) return 0;
     }
     const against = ((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) | (<u64>need & ~(data & PERM_MASK));
-    return against ? 0 : (data & ~OFFSET) | (iova & ((<u64>1 << word) - 1));
+    return against ? 0 : (data & ~OFFSET) + address;
   }
 
   @inline static isTable(pte: u64): bool { return (pte & (PAGE_SIZE | READ_WRITE)) - 1 < 3; }

@@ -55,7 +55,7 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     const other = group.devices.find((device) => device.binding !== undefined && device.binding.ioasidFd !== ioasidFd);
     if (other !== undefined) throw this.#groupIsElsewhere(other, ioasidFd);
     const label = this.#labels.take();
-    if (label === undefined) throw new IoctlError("ENOSPC", BIND.name, "the host has used up its device labels");
+    if (label === undefined) throw new IoctlError("ENOSPC", BIND.name, "the host has used up its device labels", { hint: "make a new host" });
     this.device.binding = { ioasidFd, owner: this, label, cookie };
     ioasidFd.devices.add(this.device);
     return label;
@@ -77,10 +77,10 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     const { ioasidFd } = this.#binding(UNBIND);
     if (arg.ioasidFd !== undefined && this.#takeIoasidFd(UNBIND, arg.ioasidFd) !== ioasidFd) {
       const reason = `${this.device.name} is bound to fd ${ioasidFd.number}, not to this one`;
-      throw new IoctlError("EINVAL", UNBIND.name, reason, { field: "ioasidFd", value: arg.ioasidFd });
+      throw new IoctlError("EINVAL", UNBIND.name, reason, { field: "ioasidFd", value: arg.ioasidFd, hint: "leave it out, or pass that fd" });
     }
     const { attached } = this.device;
-    if (attached !== undefined) throw this.#isAttached(UNBIND, attached, "detach it first");
+    if (attached !== undefined) throw this.#isAttached(UNBIND, attached.number, attached, "detach it first");
     this.#release(ioasidFd);
   }
 
@@ -95,10 +95,10 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     const ioasid = this.#takeTarget(ATTACH, arg);
     const dryRun = takeBoolean(ATTACH, "dryRun", arg.dryRun);
     const { attached } = this.device;
-    if (this.device.isAttachedTo(ioasid)) throw this.#isAttached(ATTACH, ioasid, "it is there already");
+    if (this.device.isAttachedTo(ioasid)) throw this.#isAttached(ATTACH, arg.ioasid, ioasid, "it is there already");
     if (attached !== ioasid.parent) {
       if (ioasid.parent !== undefined && !this.device.isAttachedTo(ioasid.parent)) throw needsParent(ATTACH, this.device, ioasid);
-      throw this.#isAttached(ATTACH, attached!, "a device has one address space, or a chain of nested ones: detach it first");
+      throw this.#isAttached(ATTACH, arg.ioasid, attached!, "a device has one address space, or a chain of nested ones: detach it first");
     }
     ioasid.attach(this.device, dryRun);
   }
@@ -153,8 +153,8 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     throw new IoctlError("EINVAL", call.name, reason, { field: "fd", value: this.number, hint });
   }
 
-  #isAttached(call: Call, { number: ioasid }: Ioasid, hint: string): IoctlError {
-    const details = { field: "ioasid", value: ioasid, conflict: { kind: "ioasid", ioasid }, hint } as const;
+  #isAttached(call: Call, value: number, { number: ioasid }: Ioasid, hint: string): IoctlError {
+    const details = { field: "ioasid", value, conflict: { kind: "ioasid", ioasid }, hint } as const;
     return new IoctlError("EBUSY", call.name, `${this.device.name} is attached to ioasid ${ioasid}`, details);
   }
 

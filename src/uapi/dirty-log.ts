@@ -3,6 +3,7 @@
 // another, and what leaves a table is not forgotten. May import iommu/ (types) and tree-change.ts, arguments.ts, page-set.ts.
 // Ranges are inclusive, first..last, in pages of 4 KiB.
 
+import type { Domain } from "../iommu/domain.js";
 import { firstByte } from "./arguments.js";
 import type { Ioasid } from "./ioasid.js";
 import { PageSet } from "./page-set.js";
@@ -31,10 +32,24 @@ function record(space: Ioasid, first: number, last: number): void {
   }
 }
 
-/** Moves the dirty bits of the space's own table, for pages first..last, into the logs. */
+/** The leaf in which the page lies, in pages: from where to where. */
+function leafAround(domain: Domain, page: number): { first: number; last: number } {
+  const [leaf] = domain.leafRuns(firstByte(page), firstByte(1));
+  const pages = leaf === undefined ? 1 : 2 ** (leaf.lg2 - 12);
+  const first = page - (page % pages);
+  return { first, last: first + pages - 1 };
+}
+
+/**
+ * Moves the dirty bits of the space's own table, for pages first..last, into the logs. A leaf has one bit, so of leaves that reach
+ * beyond the range all pages are noted: a part of a leaf cannot be clean.
+ */
 function harvestOwn(space: Ioasid, first: number, last: number): void {
-  if (space.domain === undefined || !tracksDirty(space)) return;
-  for (const run of space.domain.collectDirty(firstByte(first), firstByte(last - first + 1), true)) {
+  const { domain, limits } = space;
+  if (domain === undefined || first > limits.lastPage || !tracksDirty(space)) return;
+  const from = leafAround(domain, first).first;
+  const to = leafAround(domain, Math.min(last, limits.lastPage)).last;
+  for (const run of domain.collectDirty(firstByte(from), firstByte(to - from + 1), true)) {
     record(space, Number(run.first >> 12n), Number(run.last >> 12n));
   }
 }

@@ -121,7 +121,7 @@ export class Host {
     const file = this.#files.find(fd);
     if (file !== undefined) return file;
     const value = fd instanceof OpenFile ? fd.number : fd;
-    throw new IoctlError("EBADF", call, `${show(value)} is no open fd of this host`, { field: "fd", value });
+    throw new IoctlError("EBADF", call, `${show(value)} is no open fd of this host`, { field: "fd", value, hint: "pass an fd that `open` returned and that is not closed" });
   }
 
   /** All devices, in the order in which the host was given them. */

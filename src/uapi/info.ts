@@ -4,7 +4,7 @@
 import type { IommuModel } from "../iommu/model.js";
 import { AddressLimits } from "./address-limits.js";
 import { firstByte } from "./arguments.js";
-import type { Device } from "./device.js";
+import { type Device, modelsOf } from "./device.js";
 import { canTrack } from "./dirty-calls.js";
 import type { Group } from "./group.js";
 import type { Ioasid } from "./ioasid.js";
@@ -26,15 +26,16 @@ function addressInfo(limits: AddressLimits): AddressInfo {
   };
 }
 
-/** What can be nested on a space of this model; on one with a guest's table nothing can. */
-function nestingInfo(space: Ioasid, model: IommuModel | undefined): IoasidInfo["nesting"] {
-  const hardware = model?.nesting.hardware ?? [];
+/** What can be nested on a space before IOMMUs of these models: what one of them can; on one with a guest's table nothing. */
+function nestingInfo(space: Ioasid, models: readonly IommuModel[]): IoasidInfo["nesting"] {
+  const hardware = [...new Set(models.flatMap(({ nesting }) => nesting.hardware))];
   if (space.pgtable !== undefined) return { software: false, hardware: [], softwareDepth: 0, hardwareDepth: 0 };
   return { software: true, hardware, softwareDepth: "unlimited", hardwareDepth: hardware.length > 0 ? 1 : 0 };
 }
 
 export function ioasidInfo(space: Ioasid): IoasidInfo {
-  const model = space.domain?.iommu.model;
+  const models = modelsOf(space.devices);
+  const [model] = models;
   const { process, registered } = space.context;
   const { pgtable, dirty } = space;
   return {
@@ -47,11 +48,11 @@ export function ioasidInfo(space: Ioasid): IoasidInfo {
     ...addressInfo(space.limits),
     pageSizes: model?.pageSizes ?? 0n,
     writeOnly: model?.writeOnly ?? false,
-    nesting: nestingInfo(space, model),
+    nesting: nestingInfo(space, models),
     pgtable: pgtable ?? null,
     dirtyTracking: { supported: model !== undefined && canTrack(space), enabled: dirty.enabled },
-    pageRequests: model?.pageRequests ?? false,
-    pasidBits: model?.pasidBits ?? 0,
+    pageRequests: model !== undefined && models.every((each) => each.pageRequests),
+    pasidBits: model === undefined ? 0 : Math.min(...models.map((each) => each.pasidBits)),
     mappings: space.areas.size,
     locked: firstByte(space.source.charged),
     lockedRegistered: firstByte(registered.charged),

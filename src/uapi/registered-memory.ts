@@ -81,7 +81,9 @@ export class RegisteredMemory {
     }
     for (const pins of users) {
       if (!pins.overlaps(first, last)) continue;
-      throw refused("EBUSY", UNREGISTER, first, `${pins.owner.name} map memory of ${hexPages(first, last)}`, registered(found), "unmap it first");
+      const { name, ioasid } = pins.owner;
+      const conflict = ioasid === undefined ? registered(found) : ({ kind: "ioasid", ioasid } as const);
+      throw refused("EBUSY", UNREGISTER, first, `${name} use memory of ${hexPages(first, last)}`, conflict, "unmap it first");
     }
     this.#pins.unpin(first, last);
     this.#ranges.remove(first);
