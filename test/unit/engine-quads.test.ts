@@ -102,7 +102,7 @@ it("a batch of misses, larger than what is tried in groups, is answered whole, a
 });
 
 describe("rules wider than a tag", () => {
-  it.each([["sign", 60], ["sign-tbi", 57]] as [DomainOptions["rule"], number][])(
+  it.each([["sign", 60], ["sign-tbi", 57]] as [NonNullable<DomainOptions["rule"]>, number][])(
     "%s, %i bits: what a tag cannot tell apart is never mistaken", async (rule, width) => {
       const { engine, port, domain, route } = await fixture({ ...AMD64, rule, width });
       const page = 0x7000n;
