@@ -65,7 +65,7 @@ describe.each(CALLS)("a dry run of %s", (_what, call, prepare) => {
 });
 
 /** Calls that are refused; `prepare` brings the cause about. */
-const REFUSALS: [what: string, errno: ErrnoName, call: Call, prepare?: (it: Machine) => unknown, options?: HostOptions][] = [
+const REFUSALS: [what: string, errno: ErrnoName, call: Call, prepare?: ((it: Machine) => unknown) | undefined, options?: HostOptions][] = [
   ["a map over another", "EEXIST", ({ fd, root }, dry) => fd.dmaMap({ ioasid: root, iova: 0x8000, vaddr: HVA, size: 0x10000, ...dry })],
   ["a map of memory that is missing", "EFAULT", ({ fd, root }, dry) => fd.dmaMap({ ioasid: root, iova: 0x20000, vaddr: 0, size: K4, ...dry })],
   ["a map beyond the lock limit", "ENOMEM", ({ fd, free }, dry) => fd.dmaMap({ ioasid: free, iova: 0, vaddr: HVA, size: GB, ...dry }), undefined, { lockLimit: GB }],
