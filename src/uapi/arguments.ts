@@ -61,7 +61,7 @@ function notAStruct(call: Call, arg: unknown): IoctlError {
 }
 
 function unknownField(call: Call, field: string, value: unknown): IoctlError {
-  return new IoctlError("EINVAL", call.name, `unknown field ${field}`, { field, value, hint: fieldsOf(call) });
+  return new IoctlError("EINVAL", call.name, `unknown field ${field} (${show(value)})`, { field, value, hint: fieldsOf(call) });
 }
 
 /** For a call without an argument. */

@@ -47,7 +47,7 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     const cookie = arg.cookie === undefined ? 0n : takeU64(BIND, "cookie", arg.cookie);
     const { binding, name, group } = this.device;
     if (binding !== undefined) {
-      const reason = `${name} is bound to fd ${binding.ioasidFd.number}, through fd ${binding.owner.number}`;
+      const reason = `${name} is bound to fd ${binding.ioasidFd.number}, through fd ${binding.owner.number}, so not to fd ${ioasidFd.number}`;
       const hint = binding.owner === this ? "unbind it first" : "attach through that fd: a device has one user at a time";
       const conflict = { kind: "device", device: name } as const;
       throw new IoctlError("EBUSY", BIND.name, reason, { field: "ioasidFd", value: ioasidFd.number, conflict, hint });
@@ -64,7 +64,7 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
   /** The devices of a group cannot be kept from each other, so they have one user. */
   #groupIsElsewhere({ name, binding }: Device, ioasidFd: IoasidFd): IoctlError {
     const { name: own, group } = this.device;
-    const reason = `${own} shares group ${group.number} with ${name}, which is bound to fd ${binding!.ioasidFd.number}`;
+    const reason = `${own} shares group ${group.number} with ${name}, which is bound to fd ${binding!.ioasidFd.number}, not to fd ${ioasidFd.number}`;
     const conflict = { kind: "device", device: name } as const;
     const hint = "bind all devices of a group to one fd";
     return new IoctlError("EBUSY", BIND.name, reason, { field: "ioasidFd", value: ioasidFd.number, conflict, hint });
@@ -155,7 +155,8 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
 
   #isAttached(call: Call, value: number, { number: ioasid }: Ioasid, hint: string): IoctlError {
     const details = { field: "ioasid", value, conflict: { kind: "ioasid", ioasid }, hint } as const;
-    return new IoctlError("EBUSY", call.name, `${this.device.name} is attached to ioasid ${ioasid}`, details);
+    const also = value === ioasid ? "" : `, so not to ioasid ${value}`;
+    return new IoctlError("EBUSY", call.name, `${this.device.name} is attached to ioasid ${ioasid}${also}`, details);
   }
 
   #takeIoasidFd(call: Call, fd: unknown): IoasidFd {

@@ -104,7 +104,7 @@ export class Host {
     const open = this.#files.first((file) => file instanceof VfioGroupFd && file.group === group);
     if (open === undefined) return this.#files.add((number) => new VfioGroupFd(number, this.#files, group, (device) => this.#openDevice(device)));
     const details = { field: "path", value: GROUPS + group.number, conflict: { kind: "group", group: group.number }, hint: "close that one" } as const;
-    throw new IoctlError("EBUSY", "open", `group ${group.number} is open as fd ${open.number}`, details);
+    throw new IoctlError("EBUSY", "open", `group ${group.number} is open: ${GROUPS}${group.number} is fd ${open.number}`, details);
   }
 
   /**

@@ -82,7 +82,7 @@ const MAP_REFUSALS: Readonly<Record<Exclude<MapRefusal, "in-section">, readonly 
 export function mapRefused(status: MapRefusal, args: MapArguments): IoctlError {
   if (status === "in-section") return inSection(REQUESTS[IOASID_DMA_MAP]);
   const [errno, field, reason, hint] = MAP_REFUSALS[status];
-  const what = `mapping ${hex(args.size)} bytes of ${hex(args.vaddr)} at iova ${hex(args.iova)}`;
+  const what = `mapping ${hex(args.size)} bytes of ${hex(args.vaddr)} at iova ${hex(args.iova)} with flags ${args.flags}`;
   return new IoctlError(errno, MAP, `${what}: ${reason}`, { field, value: args[field], hint });
 }
 

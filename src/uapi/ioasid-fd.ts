@@ -197,7 +197,7 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     for (const field of ["iova", "size"] as const) {
       const value = takeU64(call, field, arg[field] ?? 0n);
       if (value === 0n) continue;
-      throw new IoctlError("EINVAL", call.name, `${field} must be 0 with the flag ALL`, { field, value, hint: "leave it out" });
+      throw new IoctlError("EINVAL", call.name, `${field} must be 0 with the flag ALL, not ${show(value)}`, { field, value, hint: "leave it out" });
     }
     return { size: unmapAll(ioasid) };
   }

@@ -107,7 +107,7 @@ describe("a space with a part of a group", () => {
     a.attachIoasid({ ioasid });
     const child = fd.createNesting.bind(fd, { parent: ioasid });
     const commands: (() => unknown)[] = [
-      () => map(ioasid, K4, HVA), () => fd.dmaMap({ ioasid, iova: K4, vaddr: HVA, size: K4, dryRun: true }),
+      () => fd.dmaMap({ ioasid, iova: K4, vaddr: HVA, size: K4, dryRun: true }), () => map(ioasid, K4, HVA),
       () => fd.dmaUnmap({ ioasid, iova: 0, size: K4 }), () => fd.dmaUnmap({ ioasid, flags: 2 }), () => fd.getInfo({ ioasid }),
       () => fd.bindPgtable({ ioasid, addr, format }), () => fd.unbindPgtable({ ioasid }), () => fd.invalidateCache({ ioasid }),
       () => fd.setDirtyTracking({ ioasid, enable: true }), () => fd.getDirtyBitmap({ ioasid, iova: 0, size: K4, pageSize: 4096 }),
