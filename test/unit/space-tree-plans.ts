@@ -68,6 +68,10 @@ export interface Plan {
   readonly depth: number;
   /** Perm of each map of the chain, and how far each is shifted. */
   readonly chain: readonly { readonly perm: number; readonly shift: number; readonly size: number }[];
+  /** Bit n: the nth of them tracks writes. */
+  readonly tracked: number;
+  /** Whether the last one has a child with a guest's table, to which the devices are attached too. */
+  readonly bound: boolean;
   readonly steps: readonly Step[];
 }
 
@@ -97,20 +101,20 @@ function step({ nests, tracks }: Machine): fc.Arbitrary<Step> {
     { weight: 3, arbitrary: fc.record({ kind: kind("bind"), ...pick, dry }) },
     { weight: 1, arbitrary: fc.record({ kind: kind("unbind"), ...pick }) },
     {
-      weight: 4,
+      weight: 6,
       arbitrary: fc.record({ kind: kind("guest"), slot: fc.nat(8), to: fc.nat(9), perm: fc.constantFrom(RW, RW, PERM_R, 0), told: fc.constantFrom<Told>("nothing", "range", "all"), ...pick }),
     },
   ];
   const dirty: fc.WeightedArbitrary<Step>[] = [
     { weight: 2, arbitrary: fc.record({ kind: kind("track"), space: nat, on: fc.nat(2).map((n) => n > 0) }) },
-    { weight: 2, arbitrary: fc.record({ kind: kind("dirty"), ...pick, ...span, clear: fc.boolean() }) },
-    { weight: 4, arbitrary: fc.record({ kind: kind("write"), device: nat, pick: fc.nat() }) },
+    { weight: 5, arbitrary: fc.record({ kind: kind("dirty"), ...pick, ...span, clear: fc.boolean() }) },
+    { weight: 8, arbitrary: fc.record({ kind: kind("write"), device: nat, pick: fc.nat() }) },
   ];
   return fc.oneof(
     { weight: 3, arbitrary: fc.record({ kind: kind("alloc"), parent: nat, dry }) },
     { weight: 1, arbitrary: fc.record({ kind: kind("free"), space: nat }) },
     { weight: 9, arbitrary: fc.record({ kind: kind("map"), space: nat, ...span, to: fc.nat(13), perm, dry }) },
-    { weight: 5, arbitrary: fc.record({ kind: kind("unmap"), space: nat, which: nat, how: fc.constantFrom("area", "area", "area", "span", "all"), ...span }) },
+    { weight: 5, arbitrary: fc.record({ kind: kind("unmap"), space: nat, which: nat, how: fc.nat(9).map((n) => (n < 7 ? "area" : n < 9 ? "span" : "all")), ...span }) },
     { weight: 6, arbitrary: fc.record({ kind: kind("attach"), device: nat, ...pick, dry }) },
     { weight: 3, arbitrary: fc.record({ kind: kind("detach"), device: nat, ...pick, dry: fc.constant(false) }) },
     // What this IOMMU has not is asked for too, but seldom.
@@ -123,6 +127,6 @@ export function plans(machine: Machine): fc.Arbitrary<Plan> {
   return fc.record({
     depth: fc.nat(4),
     chain: fc.array(fc.record({ perm: fc.constantFrom(RW, RW, RW, PERM_R), shift: fc.constantFrom(0, 0, 1, 2), size: fc.nat(3) }), { minLength: 4, maxLength: 4 }),
-    steps: fc.array(step(machine), { maxLength: 24, size: "max" }),
+    tracked: fc.oneof(fc.constant(0), fc.nat(15)), bound: fc.boolean(), steps: fc.array(step(machine), { maxLength: 40, size: "max" }),
   });
 }

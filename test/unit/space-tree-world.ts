@@ -57,7 +57,7 @@ export class TreeWorld {
 
   static async create(machine: Machine): Promise<TreeWorld> {
     const options: HostOptions = {
-      memory: { ram: 0x10000, arena: 6 << 20 }, slots: 8, routes: 16, domains: 32, ports: { count: 1, iotlbSets: 64, lanes: 16, faults: 16 },
+      memory: { ram: 0x10000, arena: 4 << 20 }, slots: 8, routes: 16, domains: 32, ports: { count: 1, iotlbSets: 64, lanes: 16, faults: 16 },
       iommus: [machine.iommu], devices: DEVICES,
     };
     return new TreeWorld(await createHost(options), machine);
@@ -77,21 +77,37 @@ export class TreeWorld {
     this.#writeChain();
   }
 
-  play({ depth, chain, steps }: Plan): void {
-    for (const { perm, shift, size } of chain.slice(0, depth)) {
-      const parent = this.#spaces.at(-1);
-      this.#alloc(parent, false);
-      for (const device of this.#devices) this.#attach(device, this.#spaces.at(-1)!, false);
-      const { unit, large } = this.machine;
-      const first = shift * unit;
-      this.#map(this.#spaces.at(-1)!, first, (parent === undefined ? MEMORY : 0) + first, (2 + (size >> 1)) * large - 2 * first - (size & 1) * unit, perm, false);
-    }
+  play(plan: Plan): void {
+    this.#begin(plan);
     this.check();
-    for (const step of steps) {
+    for (const step of plan.steps) {
       this.#step(step);
       this.check();
     }
     this.#checkAllDirty();
+  }
+
+  #begin({ depth, chain, tracked, bound }: Plan): void {
+    const { unit, large, nests, tracks } = this.machine;
+    for (const [n, { perm, shift, size }] of chain.slice(0, depth).entries()) {
+      const space = this.#nest();
+      const first = shift * unit;
+      // Up to near the border of a large leaf, so that later maps find room; then the guest's tables, which others may keep out.
+      const pages = (1 + (size >> 1)) * large - (size & 1) * unit;
+      if (!bound) this.#map(space, first, (n === 0 ? MEMORY : 0) + first, pages - 2 * first, perm, false);
+      else this.#map(space, large, (n === 0 ? MEMORY : 0) + large, pages, perm, false);
+      if (bound) this.#mapTables(space);
+      if (tracks && (tracked >> n) & 1) this.#track(space, true);
+    }
+    if (bound && nests && depth > 0 && depth < MOST_DEPTH) this.#bind(this.#nest(), false);
+  }
+
+  /** A child of the newest space, or a root, with all devices. */
+  #nest(): ModelSpace {
+    this.#alloc(this.#spaces.at(-1), false);
+    const space = this.#spaces.at(-1)!;
+    for (const device of this.#devices) this.#attach(device, space, false);
+    return space;
   }
 
   #step(step: Step): void {
@@ -103,7 +119,7 @@ export class TreeWorld {
       case "map":
         return this.#onSpace(step.space, (space) => this.#mapStep(space, step));
       case "map-tables":
-        return this.#onSpace(step.space, (space) => this.#map(space, TABLES_AT, space.parent === undefined ? this.#tables : TABLES_AT, TABLE_PAGES, RW, false));
+        return this.#onSpace(step.space, (space) => this.#mapTables(space));
       case "unmap":
         return this.#onSpace(step.space, (space) => this.#unmapStep(space, step));
       case "attach":
@@ -120,7 +136,7 @@ export class TreeWorld {
       case "dirty":
         return this.#onPicked(step, ({ tracks }) => tracks, (space) => this.#getDirty(space, this.#spots[step.at]!, this.#sizes[step.size]!, step.clear));
       case "write":
-        return this.#write(this.#devices[step.device % this.#devices.length]!, step.pick);
+        return this.#writeStep(step);
     }
   }
 
@@ -190,6 +206,10 @@ export class TreeWorld {
     if (accepted) space.map(first, pages, target, perm);
   }
 
+  #mapTables(space: ModelSpace): void {
+    this.#map(space, TABLES_AT, space.parent === undefined ? this.#tables : TABLES_AT, TABLE_PAGES, RW, false);
+  }
+
   #unmapStep(space: ModelSpace, { which, how, at, size }: Kind<"unmap">): void {
     const area = [...space.areas][which % Math.max(1, space.areas.size)];
     const [first, pages] = how === "area" && area !== undefined ? [area.first, area.pages] : [this.#spots[at]!, this.#sizes[size]!];
@@ -236,7 +256,7 @@ export class TreeWorld {
   #bind(space: ModelSpace, dry: boolean): void {
     const { parent, table, areas, children } = space;
     const { guest, nests } = this.machine;
-    const accepted = !space.isPartial && parent !== undefined && table === undefined && areas.size === 0 && children.size === 0
+    const accepted = !space.isPartial && parent !== undefined && table === undefined && areas.size === 0 && children.size === 0 && !space.tracks
       && parent.pages.has(TABLES_AT) && (nests || parent.devices.size === 0);
     const arg = { ioasid: space.number, addr: bytes(TABLES_AT), format: guest };
     this.#call(accepted, () => this.#fd.bindPgtable(arg), dry ? () => this.#fd.bindPgtable({ ...arg, dryRun: true }) : undefined);
@@ -334,10 +354,14 @@ export class TreeWorld {
     }
   }
 
+  #writeStep({ device, pick }: Kind<"write">): void {
+    const choice = this.#devices.filter(({ target }) => target !== undefined);
+    if (choice.length > 0) this.#write(choice[device % choice.length]!, pick);
+  }
+
   /** A write by DMA, to a page that permits it if there is one. */
   #write(device: ModelDevice, pick: number): void {
-    const space = device.target;
-    if (space === undefined) return;
+    const space = device.target!;
     const pages = this.#interest(space).filter((page) => !space.unsettled.has(page));
     const writable = pages.filter((page) => ((space.translate(bytes(page))?.perm ?? 0) & L.PERM_W) !== 0);
     const page = (writable.length > 0 ? writable : pages)[pick % (writable.length || pages.length)]!;
@@ -400,9 +424,9 @@ export class TreeWorld {
     }
     if (real.domain === undefined) return;
     for (const page of this.#interest(space)) {
-      const { hpa, perm, leafLg2 } = this.host.engine.walk(real.domain.index, bytes(page), 0);
+      const { reason, hpa, perm, leafLg2 } = this.host.engine.walk(real.domain.index, bytes(page), 0);
       const wanted = space.translate(bytes(page));
-      const got = (perm & RW) === 0 ? undefined : { hpa, perm: perm & RW };
+      const got = reason !== "none" || (perm & RW) === 0 ? undefined : { hpa, perm: perm & RW };
       expect(got, `page ${page} of ioasid ${space.number}`).toEqual(wanted);
       if (got !== undefined && space.parent !== undefined && space.table === undefined) this.#checkLeaf(space, page, leafLg2);
     }
