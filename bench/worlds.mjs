@@ -140,18 +140,17 @@ export async function walkWorld({ leafTables, lanes, guest = false }) {
 }
 
 /**
- * A parent of 4-KiB VT-d pages whose leaf tables fill leafTables * 4 KiB, an empty child, and lists of `areas` areas of `pages`
- * pages each: the child's follow each other from `first` on, what they lead to lies anywhere. Returns { engine, parent, root
+ * A parent of 4-KiB VT-d pages whose leaf tables fill leafTables * 4 KiB, an empty child, and `lists` lists of `areas` areas of
+ * `pages` pages each: the child's follow each other from `first` on, what they lead to lies anywhere. Returns { engine, parent, root
  * (memory offset of its table), child, first, scratch (the words where a list goes), lists: [{ words, n, pages, last }] }.
  */
-export async function mergeWorld({ leafTables, pages, areas }) {
-  const LISTS = 64;
+export async function mergeWorld({ leafTables, pages, areas, lists: count }) {
   const engine = await makeEngine({ tables: leafTables * 1.01 + 128, lanes: 16, iotlbSets: NO_IOTLB });
   const [parent, child] = [engine.createDomain(VTD_4_LEVEL), engine.createDomain(VTD_4_LEVEL)];
   const bytes = leafTables * TABLE_PAGES * PAGE;
   expectStatus("map", engine.map(parent, BigInt(WALK_BASE), BigInt(WALK_BASE + bytes - 1), BigInt(WALK_HPA), READ_WRITE));
   const random = randomBelow(leafTables + pages);
-  const lists = Array.from({ length: LISTS }, () => {
+  const lists = Array.from({ length: count }, () => {
     const view = new DataView(new ArrayBuffer(areas * L.AREA_BYTES));
     for (let n = 0; n < areas; n++) {
       const iova = BigInt(n * pages * PAGE);

@@ -12,7 +12,7 @@ import { Operation } from "../format/list";
 import { Frames, spendGrant, takeFrame } from "./frames";
 import { checkInput, isInput, marksLeft, OVERLAP, planFrom, putFrom } from "./map";
 import { Start, tableOrder } from "./root";
-import { anyOf, clearRun, copyEqualRun, emptyRun } from "./runs";
+import { anyOf, copyEqualRun, emptyRun } from "./runs";
 
 /** Which of the two passes; asked at compile time. */
 @unmanaged
@@ -70,10 +70,13 @@ function copyIntoNew<F extends Format>(
 ): usize {
   const f = changetype<F>(0);
   const above = growTo<F>(engine, domain, at, 1);
-  const whole = n >> f.tableLg2() != 0;
-  const table = takeFrame(engine, tableOrder<F>(), !whole);
-  const copied = copyEqualRun(table + EntryOf.offset<F>(at, 0), from, n, pte, f.addressField(), bits);
-  if (whole && copied < n) clearRun(table + (copied << 3), n - copied);
+  const bytes: usize = 8 << f.tableLg2();
+  const table = takeFrame(engine, tableOrder<F>(), false);
+  const before = EntryOf.offset<F>(at, 0);
+  const copied = copyEqualRun(table + before, from, n, pte, f.addressField(), bits);
+  const after = before + (copied << 3);
+  memory.fill(table, 0, before);
+  memory.fill(table + after, 0, bytes - after);
   Frames.addLive(engine, table, copied);
   atomic.store<u64>(above + EntryOf.offset<F>(at, 1), f.makeTable(1, table));
   Frames.addLive(engine, above, 1);
@@ -292,45 +295,59 @@ export function mergeRange<F extends Format, P extends Pass>(
 /** Areas whose parent's entries are read ahead: fewer are not worth the pass. */
 const TOUCH_AREAS: u32 = 8;
 
-/** What keeps an area from being merged at all, and not in part: a STATUS_*. */
-function checkArea<F extends Format>(child: usize, parent: usize, area: usize): u32 {
-  const first = load<u64>(area, AREA_FIRST);
-  const last = load<u64>(area, AREA_LAST);
-  const gpa = load<u64>(area, AREA_GPA);
-  const status = checkInput<F>(child, first, last, gpa, load<u32>(area, AREA_PERM));
-  if (status != STATUS_OK) return status;
-  return isInput(parent, gpa, gpa + (last - first)) ? STATUS_OK : STATUS_RANGE;
-}
-
 /**
- * Notes for each area the parent's entry of its first page, 0 where there is no page table, and then reads these all before any
- * is used: memory that is far away answers for many at once. The tables above them are few, and near.
+ * What keeps one of n areas from being merged at all: a STATUS_*. Notes for each the parent's entry of its first page, 0 where
+ * there is no page table, and then reads these all before any is used: memory that is far away answers for many at once. The
+ * tables above them are few, and near.
  */
-function findEntries<F extends Format>(parent: usize, areas: usize, n: u32): void {
+function findEntries<F extends Format>(child: usize, parent: usize, areas: usize, n: u32): u32 {
   const f = changetype<F>(0);
   const end = areas + n * AREA_BYTES;
   let key = ~(<u64>0);
   let table: usize = 0;
   for (let area = areas; area < end; area += AREA_BYTES) {
+    const first = load<u64>(area, AREA_FIRST);
+    const last = load<u64>(area, AREA_LAST);
     const gpa = load<u64>(area, AREA_GPA);
+    const status = checkInput<F>(child, first, last, gpa, load<u32>(area, AREA_PERM));
+    if (status != STATUS_OK) return status;
+    if (!isInput(parent, gpa, gpa + (last - first))) return STATUS_RANGE;
     if (gpa >> f.spanLg2(1) != key) {
       key = gpa >> f.spanLg2(1);
       table = pageTable<F>(parent, gpa);
     }
     store<u32>(area, table ? <u32>(table + EntryOf.offset<F>(gpa, 0)) : 0, AREA_AT);
   }
-  if (n < TOUCH_AREAS) return;
+  if (n < TOUCH_AREAS) return STATUS_OK;
   for (let area = areas; area < end; area += AREA_BYTES) load<u64>(load<u32>(area, AREA_AT));
+  return STATUS_OK;
 }
 
 /** One pass over n areas in the scratch area; answers as mergeRange does. */
 function mergeAreas<F extends Format, P extends Pass>(engine: usize, child: usize, parent: usize, n: u32): u32 {
+  const f = changetype<F>(0);
   const cursor = changetype<Cursor>(engine + ENGINE_CURSOR);
+  const flags = load<u32>(parent, DOMAIN_FLAGS);
+  const tableSpan = f.spanLg2(1);
   let tables: u32 = 0;
   let area = <usize>load<u32>(engine, ENGINE_SCRATCH);
   for (const end = area + n * AREA_BYTES; area < end; area += AREA_BYTES) {
-    const more = mergeRange<F, P>(engine, child, parent, load<u64>(area, AREA_FIRST), load<u64>(area, AREA_LAST),
-      load<u64>(area, AREA_GPA), load<u32>(area, AREA_PERM), load<u32>(area, AREA_AT), cursor);
+    const first = load<u64>(area, AREA_FIRST);
+    const last = load<u64>(area, AREA_LAST);
+    const gpa = load<u64>(area, AREA_GPA);
+    const entry = <usize>load<u32>(area, AREA_AT);
+    const perm = load<u32>(area, AREA_PERM);
+    const oneTable = (first ^ last) >> tableSpan == 0;
+    let more: u32 = 0;
+    if (!changetype<P>(0).writes()) {
+      // A page table that is missing, and counted, takes all that comes into it.
+      if (oneTable && first >> tableSpan == cursor.childKey && !cursor.childTable) continue;
+      more = mergeRange<F, P>(engine, child, parent, first, last, gpa, perm, entry, cursor);
+    } else if (entry && oneTable && (gpa ^ (gpa + (last - first))) >> tableSpan == 0) {
+      mergePages<F, Put>(engine, child, entry, <u32>((last - first) >> f.smallLg2()) + 1, first, gpa, flags, perm, cursor);
+    } else {
+      mergeRange<F, P>(engine, child, parent, first, last, gpa, perm, entry, cursor);
+    }
     if (more == OVERLAP) return OVERLAP;
     tables += more;
   }
@@ -346,13 +363,9 @@ function mergeAreas<F extends Format, P extends Pass>(engine: usize, child: usiz
 export class PlanMerge extends Operation {
   run<F extends Format>(engine: usize, child: usize, a: u64, b: u64, _c: u64, d: u32): u64 {
     const parent = <usize>a;
-    const areas = <usize>load<u32>(engine, ENGINE_SCRATCH);
-    for (let n: u32 = 0; n < d; n++) {
-      const status = checkArea<F>(child, parent, areas + n * AREA_BYTES);
-      if (status != STATUS_OK) return status;
-    }
+    const status = findEntries<F>(child, parent, load<u32>(engine, ENGINE_SCRATCH), d);
+    if (status != STATUS_OK) return status;
     if (b) changetype<Cursor>(engine + ENGINE_CURSOR).reset();
-    findEntries<F>(parent, areas, d);
     const tables = mergeAreas<F, Plan>(engine, child, parent, d);
     return tables == OVERLAP ? STATUS_OVERLAP : <u64>tables << 32;
   }

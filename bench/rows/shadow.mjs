@@ -57,14 +57,15 @@ function nativeMerges(native, world) {
   };
 }
 
-function row(name, pages, about, leafTables) {
+function row(name, pages, about, leafTables, lists) {
   return {
     name,
     about: `merge of areas of ${about}`,
     unit: "page",
     baselines: ["native C"],
     async prepare(native) {
-      const world = await mergeWorld({ leafTables, pages, areas: Math.min(L.SCRATCH_BYTES / L.AREA_BYTES, Math.max(8, PAGES_MOST / pages)) });
+      const areas = Math.min(L.SCRATCH_BYTES / L.AREA_BYTES, Math.max(8, PAGES_MOST / pages));
+      const world = await mergeWorld({ leafTables, pages, areas, lists });
       native?.use(world.engine.memory);
       return { variants: [engineMerges(world), ...(native ? [nativeMerges(native, world)] : [])], notes: () => [] };
     },
@@ -73,11 +74,14 @@ function row(name, pages, about, leafTables) {
 
 const SMALL = 64;
 const LARGE = 65536;
+const FEW = 64;
+/** Half a million pages of other cache lines each: no cache holds them from one round to the next. */
+const MANY = 4096;
 
 export const rows = [
-  row("merge-1", 1, "one page, 256 KiB of parent's tables", SMALL),
-  row("merge-1-256m", 1, "one page, 256 MiB of parent's tables", LARGE),
-  row("merge-4", 4, "4 pages, 256 KiB of parent's tables", SMALL),
-  row("merge-16", 16, "16 pages, 256 KiB of parent's tables", SMALL),
-  row("merge-2m", 512, "2 MiB of pages, 256 KiB of parent's tables", SMALL),
+  row("merge-1", 1, "one page, 256 KiB of parent's tables", SMALL, FEW),
+  row("merge-1-256m", 1, "one page, 256 MiB of parent's tables", LARGE, MANY),
+  row("merge-4", 4, "4 pages, 256 KiB of parent's tables", SMALL, FEW),
+  row("merge-16", 16, "16 pages, 256 KiB of parent's tables", SMALL, FEW),
+  row("merge-2m", 512, "2 MiB of pages, 256 KiB of parent's tables", SMALL, FEW),
 ];

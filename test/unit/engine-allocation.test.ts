@@ -2,7 +2,7 @@
 // Ranges are first..last, inclusive.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Engine } from "../../src/engine/engine.js";
+import type { DomainOptions, Engine } from "../../src/engine/engine.js";
 import * as L from "../../src/engine/layout.js";
 import { Iommu } from "../../src/iommu/iommu.js";
 import { modelOf } from "../../src/iommu/model.js";
@@ -157,6 +157,44 @@ describe("merge counts its tables exactly", () => {
       engine.unmap(filler, page(512 * (at - 1)), page(512 * at) - 1n);
       expect(merge()).toBe(L.STATUS_OK);
     }), { numRuns: runs(30) });
+  });
+});
+
+describe("merge of a list of areas", () => {
+  /** 300 areas that ascend, more than one answer of the scratch area; pages and blocks, with holes in between. */
+  const areas = Array.from({ length: 300 }, (_none, n) => {
+    const size = n % 7 === 0 ? 0x200000n : BigInt(1 + (n % 5)) << 12n;
+    const first = BigInt(n) << 22n;
+    return { first, last: first + size - 1n, gpa: (BigInt((n * 37) % 300) << 21n) + (n % 3 === 0 ? 0x1000n : 0n), perm: n % 2 ? R : RW };
+  });
+
+  async function tree(geometry: DomainOptions) {
+    const { engine, domain: parent } = await fixture(geometry, { memory: { ram: 0, arena: 32 << 20 } });
+    const [child, twin] = [engine.createDomain(geometry), engine.createDomain(geometry)];
+    for (let n = 0n; n < 300n; n++) engine.map(parent, n << 21n, (n << 21n) + (n % 4n === 0n ? 0x1fffffn : 0xffffn), n << 22n, n % 5n === 0n ? R : RW);
+    return { engine, parent, child, twin };
+  }
+
+  it.each([["VT-d", VTD48], ["AMD v1", AMD64]] as const)("%s: is the merges of each, and as many frames", async (_name, geometry) => {
+    const { engine, parent, child, twin } = await tree(geometry);
+    const before = engine.framesUsed;
+    expect(engine.mergeAll(child, parent, areas)).toBe(L.STATUS_OK);
+    const taken = engine.framesUsed - before;
+    for (const { first, last, gpa, perm } of areas) expect(engine.merge(twin, parent, first, last, gpa, perm)).toBe(L.STATUS_OK);
+    expect(engine.leafRuns(child, 0n, SPACE)).toEqual(engine.leafRuns(twin, 0n, SPACE));
+    expect(engine.framesUsed - before).toBe(2 * taken);
+  });
+
+  it("is all or nothing: when frames run out, and when only the last area overlaps", async () => {
+    const { engine, parent, child } = await tree(VTD48);
+    const merge = () => engine.mergeAll(child, parent, areas);
+    expect(failEach(engine, [parent, child], merge, noFrames, () => engine.unmap(child, 0n, SPACE))).toBe(1);
+    const last = areas.at(-1)!;
+    engine.map(child, last.first, last.first + 0xfffn, 0n, R);
+    const before = state(engine, [parent, child]);
+    expect(merge()).toBe(L.STATUS_OVERLAP);
+    expect(state(engine, [parent, child])).toEqual(before);
+    expect(engine.mergeAll(child, parent, [])).toBe(L.STATUS_OK);
   });
 });
 
