@@ -12,7 +12,7 @@ import { expectAnswers, expectWalk, withRoute, world, type World } from "../unit
 const SEED = Number(process.env["IOASID_FUZZ_SEED"] ?? 1);
 const SECONDS = Number(process.env["IOASID_FUZZ_SECONDS"] ?? 10);
 const RUNS = 4;
-const MOST_SPOILT = 12;
+const MOST_SPOILT = 6;
 
 /** What one seed tries: good tables with words spoilt. */
 interface Trial {
