@@ -4,6 +4,6 @@ export { addSlot, removeSlot, slotAt } from "./memory";
 export { inSection } from "./invalidate";
 export { attachRoute, blockRoute, identityRoute, internRoute } from "./route";
 export { canTakeTables, createDomain, destroyDomain, flushDomain, invalidateDomain, map, planMap, unmap, walk } from "./domain";
-export { collectDirty, leafRuns, merge, trackDirty } from "./shadow";
+export { collectDirty, leafRuns, merge, planMerge, putMerge, trackDirty } from "./shadow";
 export { closePort, enter, leave, openPort, portBytes } from "./port";
 export { translate, translateHalves, translateNumber } from "./translate";

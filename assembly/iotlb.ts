@@ -2,7 +2,7 @@
 // vector compares and an OR, without a branch, so a tag must never be twice in a set: `fill` overwrites an equal one.
 // Imports layout only.
 import {
-  IOTLB_DATA, IOTLB_SET_BYTES, PORT_HASH_SHIFT, PORT_IOTLB, PORT_VICTIM, ROUTE_ADDRESS_MASK, ROUTE_FIRST, ROUTE_SECOND,
+  IOTLB_DATA, IOTLB_SET_BYTES, PORT_HASH_SHIFT, PORT_IOTLB, PORT_VICTIM, RESULT_RUN_SHIFT, ROUTE_ADDRESS_MASK, ROUTE_FIRST, ROUTE_SECOND,
   ROUTE_STREAK,
 } from "./layout";
 
@@ -14,22 +14,27 @@ const STREAK: u32 = 4;
 
 @unmanaged
 export abstract class Iotlb {
-  /** Tag of iova in the class that a route's FIRST or SECOND word names. */
-  @inline static tag(classWord: u64, iova: u64, addressMask: u64): u64 {
-    return ((iova & addressMask) >> (classWord & CLASS_LG2)) | (classWord & ~CLASS_LG2);
+  /** Tag of an iova, less the bits that tags do not keep, in the class that a route's FIRST or SECOND word names. */
+  @inline static tag(classWord: u64, address: u64): u64 {
+    return (address >> (classWord & CLASS_LG2)) | (classWord & ~CLASS_LG2);
   }
 
   @inline static set(iotlb: usize, hashShift: u64, tag: u64): usize {
     return iotlb + (<usize>((tag * HASH) >> hashShift) << 6);
   }
 
-  /** Data of the way with that tag, 0 if none has it. */
-  @inline static probe(set: usize, tag: u64): u64 {
+  /** Data of the way with that tag in one of two words, 0 in the other; both 0 if none has it. */
+  @inline static ways(set: usize, tag: u64): v128 {
     const wanted = i64x2.splat(<i64>tag);
-    const found = v128.or(
+    return v128.or(
       v128.and(i64x2.eq(v128.load(set), wanted), v128.load(set, IOTLB_DATA)),
       v128.and(i64x2.eq(v128.load(set, 16), wanted), v128.load(set, IOTLB_DATA + 16)),
     );
+  }
+
+  /** Data of the way with that tag, 0 if none has it. */
+  @inline static probe(set: usize, tag: u64): u64 {
+    const found = Iotlb.ways(set, tag);
     return <u64>(i64x2.extract_lane(found, 0) | i64x2.extract_lane(found, 1));
   }
 }
@@ -59,8 +64,8 @@ export abstract class Fill {
   }
 
   /**
-   * Enters a translation that was walked for iova. A leaf fills the larger class that it covers; `data` holds the address of
-   * the class's page. Returns true if the leaf is larger than that, so that several entries may stand for it.
+   * Enters a translation that was walked for iova. A leaf fills the larger class that it covers. Below the size of a page of
+   * that class hpa and iova agree, so that their difference is the page's. Returns true if the leaf is larger than that, so that several entries may stand for it.
    */
   @inline static walked(port: usize, route: usize, iova: u64, hpa: u64, leafLg2: u32, permAndValid: u64): bool {
     const first = load<u64>(route, ROUTE_FIRST);
@@ -71,8 +76,9 @@ export abstract class Fill {
     const classLg2 = leafLg2 >= large ? large : min(firstLg2, secondLg2);
     const isFirst = classLg2 == firstLg2;
     if (!isFirst || load<u32>(route, ROUTE_STREAK)) learnOrder(route, first, second, isFirst);
-    const tag = Iotlb.tag(isFirst ? first : second, iova, load<u64>(route, ROUTE_ADDRESS_MASK));
-    Fill.enter(port, tag, (hpa & ~((<u64>1 << classLg2) - 1)) | (<u64>leafLg2 << 56) | permAndValid);
+    const address = iova & load<u64>(route, ROUTE_ADDRESS_MASK);
+    const tag = Iotlb.tag(isFirst ? first : second, address);
+    Fill.enter(port, tag, hpa - address + ((<u64>leafLg2 << RESULT_RUN_SHIFT) | permAndValid));
     return leafLg2 > classLg2;
   }
 }

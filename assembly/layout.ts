@@ -134,9 +134,10 @@ export const DOMAIN_BAD_SHAPE: u32 = 0xfffffffd; // the format has no such numbe
 // --- IOTLB: sets of 64 bytes, [tag0..tag3 | data0..data3] ------------------------------------------------------------
 //  tag   | id (19 bits) | page number (45 bits) |
 //        63           45                        0
-//  data  | 0 0 | log2 of the leaf (6) | address [55:12] | 0 ... | PX | PW | PR | valid | X | W | R |    0 = empty
-//        63    61                   56 55            12 11       6    5    4    3       2   1   0
-//  PX, PW and PR are the permissions of privileged requests. With the low 12 bits replaced by the offset, data is the result word of a hit.
+//  data  | result word of the page - its iova, 52 bits | 0 ... | PX | PW | PR | valid | X | W | R |    0 = empty
+//        63                                          12 11       6    5    4    3       2   1   0
+//  PX, PW and PR are the permissions of privileged requests. The difference is modulo 2^64, of iovas less the bits that the
+//  tag does not keep: data without its low 12 bits, plus the iova, is the result word of a hit, whatever the size of the page.
 export const TAG_ID_SHIFT: u64 = 45;
 export const ID_LIMIT: u32 = 524288;
 export const IOTLB_SET_BYTES: u32 = 64;
@@ -154,6 +155,8 @@ export const PERM_CLEAN: u32 = 8;
 export const PERM_UNUSED: u32 = 128;
 /** Addresses of 57 bits and more do not fit a tag: such lanes are walked and not cached. */
 export const TAG_ADDRESS_BITS: u32 = 57;
+/** An iova below 2^56 is plain: what is held under its tag was walked for its page, whatever the route's rule (route.ts sees to it). */
+export const TAG_PLAIN_BITS: u32 = 56;
 
 // --- Request and result -----------------------------------------------------------------------------------------------
 export const REQUEST_IOVA: u32 = 0; // u64
@@ -272,6 +275,13 @@ export const LEAF_BYTES: u32 = 32;
 export const RANGE_FIRST: u32 = 0; // u64
 export const RANGE_LAST: u32 = 8; // u64
 export const RANGE_BYTES: u32 = 16;
+/** An area of a child: first..last -> what the parent maps from gpa on, with PERM_*. Areas ascend. */
+export const AREA_FIRST: u32 = 0; // u64
+export const AREA_LAST: u32 = 8; // u64
+export const AREA_GPA: u32 = 16; // u64
+export const AREA_PERM: u32 = 24; // u32
+export const AREA_AT: u32 = 28; // u32, address of the parent's entry of gpa, once it is planned; 0 if not known
+export const AREA_BYTES: u32 = 32;
 /** What a call answers when the domain has no such range, or its table is a guest's. */
 export const RECORDS_REFUSED: u32 = 0xffffffff;
 

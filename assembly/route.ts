@@ -5,7 +5,7 @@ import {
   DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_ROUTES, DOMAIN_UPPER, ENGINE_DOMAINS, ENGINE_ROUTE_COUNT, ENGINE_ROUTE_KEYS,
   ENGINE_ROUTE_MASK, ENGINE_ROUTES, NO_PASID, ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_BYTES, ROUTE_DOMAIN,
   ROUTE_FIRST, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NEXT, ROUTE_NO_CLASS, ROUTE_NONE, ROUTE_SECOND, ROUTE_STREAK, ROUTE_TRANSLATE,
-  DOMAIN_BYTES, STATUS_IN_SECTION, STATUS_OK, TAG_ADDRESS_BITS,
+  DOMAIN_BYTES, STATUS_IN_SECTION, STATUS_OK, TAG_ADDRESS_BITS, TAG_PLAIN_BITS,
 } from "./layout";
 import { lowBits } from "./format/format";
 import { advanceEpoch, classWord, inSection } from "./invalidate";
@@ -96,7 +96,8 @@ export function identityRoute(engine: usize, index: u32): u32 {
 }
 
 /**
- * The rule that an address must obey to be cached. One that the domain accepts and this refuses is walked each time: beyond
+ * The rule that an address must obey to be cached. It is such that the tag of one that is not plain (below 2^56) is not the tag
+ * of a plain one, unless both are the same address to the domain: bit 56 is set in it, or is not looked at by any rule. One that the domain accepts and this refuses is walked each time: beyond
  * the bits of a tag, and in domains with two unequal halves what only the wider half, or the one without tags, takes.
  */
 function setRule(engine: usize, domain: usize, route: usize): void {
@@ -111,6 +112,11 @@ function setRule(engine: usize, domain: usize, route: usize): void {
     mask |= load<u64>(upper, DOMAIN_ADDRESS_MASK);
   }
   if (mask == ~(<u64>0)) high |= ~lowBits(TAG_ADDRESS_BITS);
+  // Wider than a tag can tell apart: plain addresses only.
+  if (bias > <u64>1 << TAG_PLAIN_BITS || (mask == lowBits(TAG_PLAIN_BITS) && load<u32>(domain, DOMAIN_INPUT_LG2) > TAG_PLAIN_BITS)) {
+    bias = 0;
+    high = ~lowBits(TAG_PLAIN_BITS);
+  }
   store<u64>(route, bias, ROUTE_BIAS);
   store<u64>(route, high, ROUTE_HIGH);
   store<u64>(route, mask & lowBits(TAG_ADDRESS_BITS), ROUTE_ADDRESS_MASK);

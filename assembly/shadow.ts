@@ -2,16 +2,17 @@
 // range, and which of them were written. Records are answered in the scratch area. Ranges are first..last, inclusive.
 // Imports layout, domain, invalidate, tables.
 import {
-  DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK, DOMAIN_LEVELS, DOMAIN_OUTPUT_LG2, DOMAIN_SET_DIRTY,
-  ENGINE_FOUND, RECORDS_REFUSED, STATUS_IN_SECTION, STATUS_MISMATCH, STATUS_NOT_OWNED, STATUS_OK,
+  AREA_FIRST, AREA_GPA, AREA_LAST, AREA_PERM, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK,
+  DOMAIN_LEVELS, DOMAIN_OUTPUT_LG2, DOMAIN_SET_DIRTY,
+  ENGINE_FOUND, ENGINE_SCRATCH, RECORDS_REFUSED, STATUS_IN_SECTION, STATUS_MISMATCH, STATUS_NO_FRAMES, STATUS_NOT_OWNED, STATUS_OK,
 } from "./layout";
-import { domainAt, flushDomain } from "./domain";
+import { canTakeTables, domainAt, flushDomain } from "./domain";
 import { dispatch } from "./format/list";
 import { inSection, invalidate } from "./invalidate";
 import { CleanLeaves, DirtyLeaves, TrackLeaves, UntrackLeaves } from "./table/dirty";
 import { LeafRuns, VisitLeaves } from "./table/leaves";
-import { isInput, PERM_BITS } from "./table/map";
-import { MergeRange, PARENT_SHIFT } from "./table/merge";
+import { isInput } from "./table/map";
+import { PlanMerge, PutMerge } from "./table/merge";
 
 /** Two tables of the kernel's, and entries of one mean the same in the other: a STATUS_*. */
 function pairStatus(child: usize, parent: usize): u32 {
@@ -24,16 +25,40 @@ function pairStatus(child: usize, parent: usize): u32 {
 }
 
 /**
+ * Plans n areas of the scratch area: the tables that their merge needs in the high half, and in the low half the STATUS_* that
+ * it would answer with frames enough. With `begin` they are the first of a list that ascends, else they go on behind those
+ * planned before: a table that serves both is counted once.
+ */
+export function planMerge(engine: usize, childIndex: u32, parentIndex: u32, n: u32, begin: bool): u64 {
+  if (inSection(engine)) return STATUS_IN_SECTION;
+  const child = domainAt(engine, childIndex);
+  const parent = domainAt(engine, parentIndex);
+  const status = pairStatus(child, parent);
+  if (status != STATUS_OK) return status;
+  return dispatch<PlanMerge>(load<u32>(child, DOMAIN_FORMAT), engine, child, parent, u64(begin), 0, n);
+}
+
+/** Merges n areas of the scratch area as they were planned. They are all planned, and their tables granted. */
+export function putMerge(engine: usize, childIndex: u32, parentIndex: u32, n: u32): void {
+  const child = domainAt(engine, childIndex);
+  dispatch<PutMerge>(load<u32>(child, DOMAIN_FORMAT), engine, child, domainAt(engine, parentIndex), 0, 0, n);
+}
+
+/**
  * [first..last] of the child -> what the parent maps from gpa on, with PERM_* and what the parent permits: a STATUS_*. Where
  * the parent maps nothing the child does not either. Nothing is written unless it is STATUS_OK.
  */
 export function merge(engine: usize, childIndex: u32, parentIndex: u32, first: u64, last: u64, gpa: u64, perm: u32): u32 {
-  if (inSection(engine)) return STATUS_IN_SECTION;
-  const child = domainAt(engine, childIndex);
-  const status = pairStatus(child, domainAt(engine, parentIndex));
-  if (status != STATUS_OK) return status;
-  const both = min(perm, PERM_BITS) | (parentIndex << PARENT_SHIFT);
-  return <u32>dispatch<MergeRange>(load<u32>(child, DOMAIN_FORMAT), engine, child, first, last, gpa, both);
+  const area = <usize>load<u32>(engine, ENGINE_SCRATCH);
+  store<u64>(area, first, AREA_FIRST);
+  store<u64>(area, last, AREA_LAST);
+  store<u64>(area, gpa, AREA_GPA);
+  store<u32>(area, perm, AREA_PERM);
+  const plan = planMerge(engine, childIndex, parentIndex, 1, true);
+  if (<u32>plan != STATUS_OK) return <u32>plan;
+  if (!canTakeTables(engine, childIndex, <u32>(plan >> 32))) return STATUS_NO_FRAMES;
+  putMerge(engine, childIndex, parentIndex, 1);
+  return STATUS_OK;
 }
 
 /** Has the domain tables of the kernel's for that range? Otherwise ENGINE_FOUND says that it has not. */

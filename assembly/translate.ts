@@ -1,12 +1,11 @@
 // Translate: request -> route -> IOTLB; what missed is walked in batches; what is left goes through the exact walker and
 // ends in the fault ring. The scalar call is the same with one lane. Imports everything below it.
 import {
-  DATA_VALID, DOMAIN_FRAGMENTED, ENGINE_DOMAINS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_WALKERS, PERM_ANY_W, PERM_MASK,
+  DATA_VALID, DOMAIN_FRAGMENTED, ENGINE_DOMAINS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_WALKERS, PERM_ANY_W,
   PORT_CAPACITY, PORT_COUNT_FAULTS, PORT_COUNT_LANES, PORT_COUNT_MISSES, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB,
   PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_SCRATCH,
-  PORT_WALK, REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT,
-  ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_FIRST, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE,
-  ROUTE_SECOND, ROUTE_TRANSLATE, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE, WALK_STAGE,
+  PORT_WALK, REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES, RESULT_IDENTITY_BIT,
+  RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE, ROUTE_TRANSLATE, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE, WALK_STAGE,
   WALKER_EXACT,
 } from "./layout";
 import {
@@ -14,7 +13,8 @@ import {
 } from "./fault";
 import { dispatch } from "./format/list";
 import { applyRing } from "./invalidate";
-import { Fill, Iotlb } from "./iotlb";
+import { Fill } from "./iotlb";
+import { Lookup, Quad } from "./lookup";
 import { Request, Route, Walker } from "./request";
 import { routePasid, routeRid } from "./route";
 import { WalkMisses } from "./table/batch-walk";
@@ -23,27 +23,51 @@ import { walkExact } from "./table/walk";
 
 /** The run of an identity answer is the whole space; its address is the iova, which may need all 64 bits. */
 const IDENTITY_RESULT: u64 = (<u64>1 << RESULT_IDENTITY_BIT) | (<u64>63 << RESULT_RUN_SHIFT);
-const OFFSET_MASK: u64 = 0xfff;
 /** A guest that keeps changing an entry under the walk is refused after this many. */
 const MOST_TRIES: u32 = 64;
+/** More groups of four refused than this and a quarter of those seen: the rest of the batch is looked up lane by lane. */
+const MOST_REFUSED: usize = 4;
 
-@unmanaged
-abstract class Lookup {
-  /** The result of a hit, or 0: a miss, an address that breaks the route's rule, or a permission that the entry lacks. */
-  @inline static result(route: usize, iotlb: usize, hashShift: u64, iova: u64, need: u32): u64 {
-    const addressMask = load<u64>(route, ROUTE_ADDRESS_MASK);
-    let word = load<u64>(route, ROUTE_FIRST);
-    let tag = Iotlb.tag(word, iova, addressMask);
-    let data = Iotlb.probe(Iotlb.set(iotlb, hashShift, tag), tag);
-    if (!data) {
-      word = load<u64>(route, ROUTE_SECOND);
-      tag = Iotlb.tag(word, iova, addressMask);
-      data = Iotlb.probe(Iotlb.set(iotlb, hashShift, tag), tag);
-      if (!data) return 0;
+/** Writes the results of those of the first n requests that the IOTLB answers; the other lanes go to the miss list: how many. */
+function lookUp(engine: usize, port: usize, n: u32): u32 {
+  const routes = <usize>load<u32>(engine, ENGINE_ROUTES);
+  const routeMask = load<u32>(engine, ENGINE_ROUTE_MASK);
+  const iotlb = <usize>load<u32>(port, PORT_IOTLB);
+  const hashShift: u64 = load<u32>(port, PORT_HASH_SHIFT);
+  const requests = <usize>load<u32>(port, PORT_REQUESTS);
+  const misses = <usize>load<u32>(port, PORT_MISSES);
+  const end = requests + n * REQUEST_BYTES;
+  let quads = requests + (n & ~3) * REQUEST_BYTES;
+  let refused: usize = 0;
+  let request = requests;
+  let result = <usize>load<u32>(port, PORT_RESULTS);
+  let miss = misses;
+  while (request < end) {
+    if (request < quads) {
+      // The condition stands last: what does not change in the loop is then computed before it.
+      do {
+        if (!Quad.answer(request, result, routes, routeMask, iotlb, hashShift)) break;
+        request += Quad.REQUESTS;
+        result += Quad.RESULTS;
+      } while (request < quads);
     }
-    const against = ((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) | (<u64>need & ~(data & PERM_MASK));
-    return against ? 0 : (data & ~OFFSET_MASK) | (iova & ((<u64>1 << word) - 1));
+    let stop = end;
+    if (request < quads) {
+      if (++refused > MOST_REFUSED + (request - requests) / (4 * Quad.REQUESTS)) quads = requests;
+      else stop = request + Quad.REQUESTS;
+    }
+    for (; request < stop; request += REQUEST_BYTES, result += RESULT_BYTES) {
+      const route = Route.at(routes, routeMask, Request.route(request));
+      const answer = Lookup.result(route, iotlb, hashShift, Request.iova(request), Request.need(request));
+      if (answer) {
+        store<u64>(result, answer);
+      } else {
+        store<u32>(miss, <u32>(request - requests) >> 4);
+        miss += 4;
+      }
+    }
   }
+  return <u32>(miss - misses) >> 2;
 }
 
 /**
@@ -52,30 +76,11 @@ abstract class Lookup {
  */
 export function translate(port: usize, n: u32): u32 {
   const engine = <usize>load<u32>(port, PORT_ENGINE);
-  const routes = <usize>load<u32>(engine, ENGINE_ROUTES);
-  const routeMask = load<u32>(engine, ENGINE_ROUTE_MASK);
-  const iotlb = <usize>load<u32>(port, PORT_IOTLB);
-  const hashShift: u64 = load<u32>(port, PORT_HASH_SHIFT);
-  const requests = <usize>load<u32>(port, PORT_REQUESTS);
-  const misses = <usize>load<u32>(port, PORT_MISSES);
   n = min(n, load<u32>(port, PORT_CAPACITY));
-  const end = requests + n * REQUEST_BYTES;
-  let miss = misses;
-  let result = <usize>load<u32>(port, PORT_RESULTS);
-  for (let request = requests; request < end; request += REQUEST_BYTES, result += 8) {
-    const route = Route.at(routes, routeMask, Request.route(request));
-    const answer = Lookup.result(route, iotlb, hashShift, Request.iova(request), Request.need(request));
-    if (answer) {
-      store<u64>(result, answer);
-    } else {
-      store<u32>(miss, <u32>(request - requests) >> 4);
-      miss += 4;
-    }
-  }
-  const missed = <u32>(miss - misses) >> 2;
   store<u64>(port, load<u64>(port, PORT_COUNT_LANES) + n, PORT_COUNT_LANES);
+  const missed = lookUp(engine, port, n);
   if (!missed) return 0;
-  return answerMisses(engine, port, <u32>requests, load<u32>(port, PORT_RESULTS), missed);
+  return answerMisses(engine, port, load<u32>(port, PORT_REQUESTS), load<u32>(port, PORT_RESULTS), missed);
 }
 
 /** One translation, outside the batch buffers: true if it was translated; the result word is PORT_RESULT either way. */

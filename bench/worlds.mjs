@@ -139,6 +139,33 @@ export async function walkWorld({ leafTables, lanes, guest = false }) {
   return { engine, root: rootOf(engine, domain), pools };
 }
 
+/**
+ * A parent of 4-KiB VT-d pages whose leaf tables fill leafTables * 4 KiB, an empty child, and `lists` lists of `areas` areas of
+ * `pages` pages each: the child's follow each other from `first` on, what they lead to lies anywhere. Returns { engine, parent, root
+ * (memory offset of its table), child, first, scratch (the words where a list goes), lists: [{ words, n, pages, last }] }.
+ */
+export async function mergeWorld({ leafTables, pages, areas, lists: count }) {
+  const engine = await makeEngine({ tables: leafTables * 1.01 + 128, lanes: 16, iotlbSets: NO_IOTLB });
+  const [parent, child] = [engine.createDomain(VTD_4_LEVEL), engine.createDomain(VTD_4_LEVEL)];
+  const bytes = leafTables * TABLE_PAGES * PAGE;
+  expectStatus("map", engine.map(parent, BigInt(WALK_BASE), BigInt(WALK_BASE + bytes - 1), BigInt(WALK_HPA), READ_WRITE));
+  const random = randomBelow(leafTables + pages);
+  const lists = Array.from({ length: count }, () => {
+    const view = new DataView(new ArrayBuffer(areas * L.AREA_BYTES));
+    for (let n = 0; n < areas; n++) {
+      const iova = BigInt(n * pages * PAGE);
+      const at = n * L.AREA_BYTES;
+      view.setBigUint64(at + L.AREA_FIRST, iova, true);
+      view.setBigUint64(at + L.AREA_LAST, iova + BigInt(pages * PAGE - 1), true);
+      view.setBigUint64(at + L.AREA_GPA, BigInt(WALK_BASE + random(leafTables * TABLE_PAGES - pages) * PAGE), true);
+      view.setUint32(at + L.AREA_PERM, READ_WRITE, true);
+    }
+    return { words: new Uint32Array(view.buffer), n: areas, pages: areas * pages, last: BigInt(areas * pages * PAGE - 1) };
+  });
+  const scratch = new Uint32Array(engine.memory.buffer, engine.word(L.ENGINE_SCRATCH), L.SCRATCH_BYTES / 4);
+  return { engine, parent, root: rootOf(engine, parent), child, first: 0n, scratch, lists };
+}
+
 function fillPool(pool, route, leafTables) {
   const random = randomBelow(leafTables);
   for (let lane = 0; lane < pool.lanes; lane++) {

@@ -1,4 +1,4 @@
-// The whole build: engine (both binaries, checked), layout, TypeScript, and the engine beside its loader in dist/.
+// The whole build: engine (both binaries, checked), layout, TypeScript, the engine beside its loader in dist/, and the scenarios' schema.
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import { checkEngine } from "./check-engine.mjs";
@@ -14,4 +14,5 @@ for (const kind of ["shared", "unshared"]) {
 fs.rmSync("dist", { recursive: true, force: true });
 run("node_modules/typescript/bin/tsc", "-p", "tsconfig.json");
 for (const kind of ["shared", "unshared"]) fs.copyFileSync(`src/engine/engine.${kind}.wasm`, `dist/engine/engine.${kind}.wasm`);
+run("scripts/scenario-schema.mjs");
 fs.chmodSync("dist/cli/main.js", 0o755);

@@ -42,6 +42,11 @@ export interface HostOptions extends EngineOptions {
   lockLimit?: bigint;
   /** The RFC's rule that an ioasid takes no command before its first attach (ENODEV). Default false. */
   strictAttach?: boolean;
+  /**
+   * What charges a page that several maps cover only once: "ioasid" (default), the RFC's rule, each ioasid for itself; "fd",
+   * iommufd's rule, all ioasids of an fd together.
+   */
+  accounting?: "ioasid" | "fd";
 }
 
 /** A device of the host, as a device model sees it. */
@@ -155,12 +160,14 @@ function makeRam(engine: Engine, options: HostOptions): RamOptions[] {
  */
 export async function createHost(options: HostOptions = {}): Promise<SimulatedHost> {
   const { iommus = [{}], devices = [{ name: "dev1", rid: 0x20 }], lockLimit = (1n << 64n) - 1n, strictAttach = false } = options;
+  const { accounting = "ioasid" } = options;
   if (iommus.length === 0) throw new EngineError("BAD_OPTION", "a host has at least one IOMMU", "iommus", iommus);
   if (typeof lockLimit !== "bigint" || lockLimit < 0n) throw new EngineError("BAD_OPTION", "must be a bigint >= 0", "lockLimit", lockLimit);
   if (typeof strictAttach !== "boolean") throw new EngineError("BAD_OPTION", "must be a boolean", "strictAttach", strictAttach);
+  if (accounting !== "ioasid" && accounting !== "fd") throw new EngineError("BAD_OPTION", `must be "ioasid" or "fd"`, "accounting", accounting);
   iommus.forEach(modelOf);
   const engine = await Engine.create(options);
   const made = makeIommus(engine, iommus);
   const ram = makeRam(engine, options);
-  return new SimulatedHost(engine, { engine, iommus: made, devices: checkDevices(devices, made), ram, lockLimit, strictAttach });
+  return new SimulatedHost(engine, { engine, iommus: made, devices: checkDevices(devices, made), ram, lockLimit, strictAttach, accounting });
 }

@@ -48,6 +48,19 @@ describe("Armv8 stage 1", () => {
     expect(s1.dirty(0xf43)).toBe(false);
     expect(s1.cleaned(DBM | 0xf43)).toBe(DBM | 0xfc3);
   });
+  test("with AF or DBM alone: accessed in advance, or written in advance", () => {
+    expect(s1.makeLeaf(0, 12, 0x12345000, 3 | PERM_CLEAN)).toBe(NEVER | DBM | 0x12345fc3);
+    expect(s1.makeLeaf(0, 12, 0x12345000, 3 | PERM_UNUSED)).toBe(NEVER | 0x12345b43);
+    expect(s1.makeLeaf(0, 12, 0x12345000, 1 | PERM_CLEAN)).toBe(NEVER | 0x12345fc3);
+  });
+  test("tracking begins: a writable leaf gets DBM and AP[2]; it ends: both go; a read-only leaf stays", () => {
+    expect(s1.cleaned(0xf43)).toBe(DBM | 0xfc3);
+    expect(s1.cleaned(DBM | 0xfc3)).toBe(DBM | 0xfc3);
+    expect(s1.cleaned(0xfc3)).toBe(0xfc3);
+    expect(s1.untracked(DBM | 0xfc3)).toBe(0xf43);
+    expect(s1.untracked(DBM | 0xf43)).toBe(0xf43);
+    expect(s1.untracked(0xfc3)).toBe(0xfc3);
+  });
   test("AP[2:1]: 0 privileged only, 1 all write, 2 privileged read, 3 all read; no execution of what users write", () => {
     expect(granted(3, 0x003)).toBe(0x74);
     expect(granted(3, 0x043)).toBe(0x37);
@@ -132,6 +145,15 @@ describe("Armv8 stage 2", () => {
     expect(s2.cleaned(DBM | 0x7ff)).toBe(DBM | 0x77f);
     expect(s2.permissions(0, DBM | UXN | 0x37f, DOMAIN_SET_DIRTY)).toBe(0x33);
     expect(s2.permissions(0, DBM | UXN | 0x37f, 0)).toBe(0x11);
+  });
+  test("tracking begins: a writable leaf gets DBM in place of S2AP[1]; it ends: the other way; one that is not stays", () => {
+    expect(s2.makeLeaf(0, 12, 0x12345000, 2 | PERM_CLEAN)).toBe(UXN | DBM | 0x1234573f);
+    expect(s2.makeLeaf(0, 12, 0x12345000, 2 | PERM_UNUSED)).toBe(UXN | 0x123453bf);
+    expect(s2.cleaned(0x7ff)).toBe(DBM | 0x77f);
+    expect(s2.cleaned(0x77f)).toBe(0x77f);
+    expect(s2.untracked(DBM | 0x77f)).toBe(0x7ff);
+    expect(s2.untracked(DBM | 0x7ff)).toBe(0x7ff);
+    expect(s2.untracked(0x77f)).toBe(0x77f);
   });
   test("XN 54..53: 0 all, 1 the unprivileged, 2 nobody, 3 the privileged", () => {
     expect(s2.permissions(0, 0x7ff, 0)).toBe(0x77);

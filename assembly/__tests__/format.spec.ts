@@ -30,6 +30,10 @@ describe("VT-d second stage", () => {
     expect(vtd.kind(0x200083, 1)).toBe(LEAF);
     expect(vtd.kind(0x200083, 2)).toBe(INVALID);
   });
+  test("TM 62 is reserved, and SNP 11 in a pointer", () => {
+    expect(vtd.reservedBits(false)).toBe(0x4000000000000000);
+    expect(vtd.reservedBits(true)).toBe(0x4000000000000800);
+  });
   test("bit 7 of a 4 KiB leaf means nothing", () => {
     expect(vtd.kind(0x1083, 0)).toBe(LEAF);
   });
@@ -81,6 +85,13 @@ describe("AMD v1", () => {
     expect(amd.kind(0x6000000000007601, 2)).toBe(INVALID);
     expect(amd.kind(0x6000000000007601, 4)).toBe(TABLE);
     expect(amd.tableLevel(0x6000000000007601, 4)).toBe(2);
+  });
+  test("IR and IW count when set everywhere, and hold for every privilege", () => {
+    const tables = (pte: u64): u64 => amd.combine(amd.combine(amd.start(), 0x6000000000007401), pte);
+    expect(amd.permissions(tables(0x6000000000008201), 0x6000000012345001, 0)).toBe(0x33);
+    expect(amd.permissions(tables(0x2000000000008201), 0x6000000012345001, 0)).toBe(0x11);
+    expect(amd.permissions(tables(0x6000000000008201), 0x4000000012345001, 0)).toBe(0x22);
+    expect(amd.permissions(tables(0x2000000000008201), 0x4000000012345001, 0)).toBe(0);
   });
   test("52..58 are reserved, in a pointer U 59 and FC 60 too; A 5 is in both, D 6 in a leaf", () => {
     expect(amd.reservedBits(false)).toBe(0x07f0000000000000);

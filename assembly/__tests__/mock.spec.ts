@@ -1,6 +1,7 @@
 // Golden entries of the format for tests, after the drawing in format/mock.ts.
 import { EMPTY, EntryOf, INVALID, LEAF, TABLE } from "../format/format";
 import { Mock } from "../format/mock";
+import { PERM_CLEAN, PERM_UNUSED } from "../layout";
 
 const mock = changetype<Mock>(0);
 
@@ -18,6 +19,12 @@ describe("mock", () => {
     expect(mock.kind(0x7325, 3)).toBe(LEAF);
     expect(mock.kind(0x7425, 3)).toBe(INVALID);
     expect(mock.kind(0x7025, 4)).toBe(INVALID);
+  });
+  test("dirty 6 and accessed 5 are set in advance where nobody collects them", () => {
+    expect(mock.makeLeaf(0, 12, 0x12345000, 3 | PERM_CLEAN)).toBe(0x1234502d);
+    expect(mock.makeLeaf(0, 12, 0x12345000, 3 | PERM_UNUSED)).toBe(0x1234504d);
+    expect(mock.untracked(0x1234502d)).toBe(0x1234506d);
+    expect(mock.untracked(0x12345065)).toBe(0x12345025);
   });
   test("a level decodes four bits", () => {
     expect(EntryOf.offset<Mock>(0xf000, 0)).toBe(0x78);

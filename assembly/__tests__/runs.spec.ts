@@ -1,5 +1,5 @@
 // Runs of entries against one-by-one loops, for every length around the vector width.
-import { anyOf, clearRun, countOf, fillRun } from "../table/runs";
+import { anyOf, clearRun, copyEqualRun, countOf, emptyRun, fillRun } from "../table/runs";
 
 const TABLE: usize = memory.data(1024, 64);
 
@@ -37,6 +37,31 @@ describe("runs of entries", () => {
       expect(load<u64>(TABLE)).toBe(~(<u64>0));
       expect(anyOf(TABLE + 8, n, ~(<u64>0))).toBe(false);
       expect(load<u64>(TABLE + ((n + 1) << 3))).toBe(~(<u64>0));
+    }
+  });
+  test("an empty run ends at the first entry that is not, wherever it is", () => {
+    for (let n: u32 = 1; n < 20; n++) {
+      fresh();
+      expect(emptyRun(TABLE, n)).toBe(n);
+      for (let at: u32 = 0; at <= n; at++) {
+        fresh();
+        store<u64>(TABLE + (at << 3), <u64>1 << (at + 20));
+        expect(emptyRun(TABLE, n)).toBe(at);
+      }
+    }
+  });
+  test("a copy ends at the first entry that differs in a bit that is not kept, and stores nothing behind", () => {
+    for (let n: u32 = 1; n < 20; n++) {
+      for (let at: u32 = 1; at <= n; at++) {
+        fillRun(TABLE, 44, 0x80001067, 0x1000);
+        memory.fill(TABLE + 48 * 8, 0, 48 * 8);
+        store<u64>(TABLE + ((at + 1) << 3), 0x80001063);
+        expect(copyEqualRun(TABLE + 49 * 8, TABLE + 8, n, 0x80002067, 0xffff000, 5)).toBe(at);
+        for (let i: u32 = 0; i < 48; i++) {
+          const expected: u64 = i >= 1 && i < at + 1 ? 0x1005 + <u64>i * 0x1000 : 0;
+          expect(load<u64>(TABLE + ((48 + i) << 3))).toBe(expected);
+        }
+      }
     }
   });
 });

@@ -20,6 +20,8 @@ describe("x86-64", () => {
   test("a tracked leaf begins neither accessed nor dirty", () => {
     expect(x86.makeLeaf(0, 12, 0x12345000, 3 | PERM_CLEAN | PERM_UNUSED)).toBe(XD | 0x12345007);
     expect(x86.makeLeaf(1, 21, 0x40000000, 1 | PERM_CLEAN | PERM_UNUSED)).toBe(XD | 0x40000085);
+    expect(x86.makeLeaf(0, 12, 0x12345000, 3 | PERM_CLEAN)).toBe(XD | 0x12345027);
+    expect(x86.makeLeaf(0, 12, 0x12345000, 3 | PERM_UNUSED)).toBe(XD | 0x12345047);
   });
   test("2 MiB and 1 GiB leaves have PS, bit 7; bit 12 of them is PAT", () => {
     expect(x86.makeLeaf(1, 21, 0x40000000, 3)).toBe(XD | 0x400000e7);
@@ -64,5 +66,7 @@ describe("x86-64", () => {
     expect(x86.clean(0x7027)).toBe(true);
     expect(x86.clean(0x7067)).toBe(false);
     expect(x86.cleaned(0x7067)).toBe(0x7027);
+    expect(x86.untracked(0x7027)).toBe(0x7067);
+    expect(x86.untracked(0x7065)).toBe(0x7025);
   });
 });

@@ -73,7 +73,7 @@ export abstract class Format {
   /** Address of the next table that `pte` (a TABLE at `level`) names: memory offset, hpa or gpa; and its level. */
   abstract tableAddress(pte: u64): u64;
   abstract tableLevel(pte: u64, level: u32): u32;
-  /** The leaf of a domain that tracks no writes: as makeLeaf without PERM_CLEAN has it, whatever it has recorded. */
+  /** The leaf of a domain that tracks no writes: as makeLeaf without PERM_CLEAN has it, but for the accessed bit. */
   abstract untracked(leaf: u64): u64;
 }
 

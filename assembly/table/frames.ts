@@ -126,10 +126,15 @@ export function failsNow(engine: usize): bool {
 /** The same for n tables. What an earlier reservation has granted to several maps is not asked for again. */
 function tablesFailNow(engine: usize, n: u32): bool {
   if (!n || !load<u32>(engine, ENGINE_FAIL_IN)) return false;
-  const granted = load<u32>(engine, ENGINE_GRANTED);
-  if (n > granted) return failsNow(engine);
-  store<u32>(engine, granted - n, ENGINE_GRANTED);
+  if (n > load<u32>(engine, ENGINE_GRANTED)) return failsNow(engine);
+  spendGrant(engine, n);
   return false;
+}
+
+/** So many of the tables granted are taken. */
+export function spendGrant(engine: usize, n: u32): void {
+  const granted = load<u32>(engine, ENGINE_GRANTED);
+  store<u32>(engine, granted - min(granted, n), ENGINE_GRANTED);
 }
 
 /** Can n blocks of that order be taken one after the other? Exact: what is free is joined if the lists do not have them. */

@@ -63,40 +63,50 @@ export function fillRun(entry: usize, n: u32, pte: u64, step: u64): void {
   for (; p < end; p += 8, pte += step) store<u64>(p, pte);
 }
 
-/** How many of n entries from `entry` up, before the first other one, equal `pte` in all bits of `mask`. The first one does. */
-export function equalRun(entry: usize, n: u32, pte: u64, mask: u64): u32 {
+/** How many of n entries from `entry` up are 0, before the first that is not. */
+export function emptyRun(entry: usize, n: u32): u32 {
   let p = entry;
   const end = entry + (n << 3);
-  if (n >= 8) {
-    const wanted = i64x2.splat(<i64>pte);
-    const masks = i64x2.splat(<i64>mask);
-    const lastEight = end - 64;
-    do {
-      const low = v128.or(v128.xor(v128.load(p), wanted), v128.xor(v128.load(p, 16), wanted));
-      const high = v128.or(v128.xor(v128.load(p, 32), wanted), v128.xor(v128.load(p, 48), wanted));
-      if (v128.any_true(v128.and(v128.or(low, high), masks))) break;
-      p += 64;
-    } while (p <= lastEight);
+  for (; p + 64 <= end; p += 64) {
+    const low = v128.or(v128.load(p), v128.load(p, 16));
+    const high = v128.or(v128.load(p, 32), v128.load(p, 48));
+    if (v128.any_true(v128.or(low, high))) break;
   }
-  while (p < end && ((load<u64>(p) ^ pte) & mask) == 0) p += 8;
+  while (p < end && !load<u64>(p)) p += 8;
   return <u32>(p - entry) >> 3;
 }
 
-/** Stores n entries at `to`: those at `from`, of which only the bits of `kept` stay, with `bits` added. */
-export function copyRun(to: usize, from: usize, n: u32, kept: u64, bits: u64): void {
+/**
+ * Copies entries from `from` to `to` as long as they equal `pte` in all bits but those of `kept`: only these stay, with `bits`
+ * added. How many of n there were. Nothing else is ever stored: others may be reading.
+ */
+export function copyEqualRun(to: usize, from: usize, n: u32, pte: u64, kept: u64, bits: u64): u32 {
+  let p = from;
   const end = from + (n << 3);
   if (n >= 8) {
+    const wanted = i64x2.splat(<i64>pte);
     const masks = i64x2.splat(<i64>kept);
     const more = i64x2.splat(<i64>bits);
     const lastEight = end - 64;
     do {
-      v128.store(to, v128.or(v128.and(v128.load(from), masks), more));
-      v128.store(to, v128.or(v128.and(v128.load(from, 16), masks), more), 16);
-      v128.store(to, v128.or(v128.and(v128.load(from, 32), masks), more), 32);
-      v128.store(to, v128.or(v128.and(v128.load(from, 48), masks), more), 48);
-      from += 64;
+      const a = v128.load(p);
+      const b = v128.load(p, 16);
+      const c = v128.load(p, 32);
+      const d = v128.load(p, 48);
+      const differ = v128.or(v128.or(v128.xor(a, wanted), v128.xor(b, wanted)), v128.or(v128.xor(c, wanted), v128.xor(d, wanted)));
+      if (v128.any_true(v128.andnot(differ, masks))) break;
+      v128.store(to, v128.or(v128.and(a, masks), more));
+      v128.store(to, v128.or(v128.and(b, masks), more), 16);
+      v128.store(to, v128.or(v128.and(c, masks), more), 32);
+      v128.store(to, v128.or(v128.and(d, masks), more), 48);
+      p += 64;
       to += 64;
-    } while (from <= lastEight);
+    } while (p <= lastEight);
   }
-  for (; from < end; from += 8, to += 8) store<u64>(to, (load<u64>(from) & kept) | bits);
+  for (; p < end; p += 8, to += 8) {
+    const entry = load<u64>(p);
+    if ((entry ^ pte) & ~kept) break;
+    store<u64>(to, (entry & kept) | bits);
+  }
+  return <u32>(p - from) >> 3;
 }

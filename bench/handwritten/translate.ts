@@ -4,12 +4,12 @@
 import {
   DATA_VALID, DOMAIN_ACCESS_FAULT, DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_FRAGMENTED, DOMAIN_GUEST,
   DOMAIN_HIGH, DOMAIN_LEVELS, DOMAIN_ROOT, DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, ENGINE_DOMAINS, ENGINE_ROUTE_MASK, ENGINE_ROUTES,
-  ENGINE_SINK, FORMAT_VTD_SECOND, GROUP_LANES, LANE_BYTES, LANE_INDEX, LANE_LEVEL, LANE_PTE, LANE_ROUTE, LANE_TABLES, PERM_MASK,
+  ENGINE_SINK, FORMAT_VTD_SECOND, GROUP_LANES, LANE_BYTES, LANE_INDEX, LANE_LEVEL, LANE_PTE, LANE_ROUTE, LANE_TABLES,
   PORT_CAPACITY, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_LANES, PORT_MISSES, PORT_REQUESTS, PORT_RESULTS, REQUEST_BYTES,
-  RESULT_FAULT_BIT, RESULT_RUN_SHIFT, ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_DOMAIN, ROUTE_FIRST, ROUTE_HIGH, ROUTE_KIND, ROUTE_SECOND,
-  ROUTE_TRANSLATE,
+  RESULT_FAULT_BIT, RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_DOMAIN, ROUTE_HIGH, ROUTE_KIND, ROUTE_TRANSLATE,
 } from "../../assembly/layout";
-import { Fill, Iotlb } from "../../assembly/iotlb";
+import { Fill } from "../../assembly/iotlb";
+import { Lookup } from "../../assembly/lookup";
 import { Request, Route } from "../../assembly/request";
 
 const ADDRESS: u64 = 0x000ffffffffff000;
@@ -18,25 +18,9 @@ const PAGE_SIZE: u64 = 0x80;
 const ACCESSED: u64 = 0x100;
 const DIRTY: u64 = 0x200;
 const WRITES: u64 = 0x22;
-const OFFSET: u64 = 0xfff;
 
 @unmanaged
 abstract class Hand {
-  @inline static lookup(route: usize, iotlb: usize, hashShift: u64, iova: u64, need: u32): u64 {
-    const mask = load<u64>(route, ROUTE_ADDRESS_MASK);
-    let word = load<u64>(route, ROUTE_FIRST);
-    let tag = Iotlb.tag(word, iova, mask);
-    let data = Iotlb.probe(Iotlb.set(iotlb, hashShift, tag), tag);
-    if (!data) {
-      word = load<u64>(route, ROUTE_SECOND);
-      tag = Iotlb.tag(word, iova, mask);
-      data = Iotlb.probe(Iotlb.set(iotlb, hashShift, tag), tag);
-      if (!data) return 0;
-    }
-    const against = ((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) | (<u64>need & ~(data & PERM_MASK));
-    return against ? 0 : (data & ~OFFSET) | (iova & ((<u64>1 << word) - 1));
-  }
-
   @inline static isTable(pte: u64): bool { return (pte & (PAGE_SIZE | READ_WRITE)) - 1 < 3; }
   @inline static entry(table: u64, iova: u64, shift: u64): usize { return <usize>(table & ADDRESS) + (<usize>(iova >> shift) & 0xff8); }
 
@@ -158,7 +142,7 @@ export function translate(port: usize, n: u32): u32 {
   let result = results;
   for (let request = requests; request < end; request += REQUEST_BYTES, result += 8) {
     const route = Route.at(routes, mask, Request.route(request));
-    const answer = Hand.lookup(route, iotlb, hashShift, Request.iova(request), Request.need(request));
+    const answer = Lookup.result(route, iotlb, hashShift, Request.iova(request), Request.need(request));
     if (answer) {
       store<u64>(result, answer);
     } else {

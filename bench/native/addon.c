@@ -100,6 +100,19 @@ static napi_value mapping_checksum(napi_env env, napi_callback_info info)
   return read_arguments(env, info, 2, given) ? number(env, map_checksum(given[0], given[1])) : NULL;
 }
 
+/** mergeAndUnmap(parent, areas, n), mergeChecksum(parent, areas, n): a table and records in the memory given. */
+static napi_value merging(napi_env env, napi_callback_info info)
+{
+  u32 given[3];
+  return read_arguments(env, info, 3, given) ? number(env, merge_and_unmap(memory, given[0], given[1], given[2])) : NULL;
+}
+
+static napi_value merging_checksum(napi_env env, napi_callback_info info)
+{
+  u32 given[3];
+  return read_arguments(env, info, 3, given) ? number(env, merge_checksum(memory, given[0], given[1], given[2])) : NULL;
+}
+
 NAPI_MODULE_INIT()
 {
   const napi_property_descriptor functions[] = {
@@ -113,6 +126,8 @@ NAPI_MODULE_INIT()
     { "translateNaiveArm", NULL, naive_arm, NULL, NULL, NULL, napi_enumerable, NULL },
     { "mapAndUnmap", NULL, mapping, NULL, NULL, NULL, napi_enumerable, NULL },
     { "mapChecksum", NULL, mapping_checksum, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "mergeAndUnmap", NULL, merging, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "mergeChecksum", NULL, merging_checksum, NULL, NULL, NULL, napi_enumerable, NULL },
     { "chase", NULL, chasing, NULL, NULL, NULL, napi_enumerable, NULL },
   };
   size_t count = sizeof functions / sizeof functions[0];

@@ -56,5 +56,11 @@ u32 map_and_unmap(u32 format, u32 pages, u32 times);
 /** Sum over the leaf entries of such a mapping, high and low half joined by XOR. */
 u32 map_checksum(u32 format, u32 pages);
 
+/** Merges n AREA_* records at `areas` with the VT-d table at `parent`, into tables of its own, and unmaps: pages removed. */
+u32 merge_and_unmap(const u8 *memory, u32 parent, u32 areas, u32 n);
+
+/** Sum over the leaf entries that such a merge makes, high and low half joined by XOR. */
+u32 merge_checksum(const u8 *memory, u32 parent, u32 areas, u32 n);
+
 /** Follows a chain of u32 offsets from `at`: where it is after that many steps. */
 u32 chase(const u8 *memory, u32 at, u32 steps);

@@ -9,9 +9,9 @@
 #define CLASS_LG2 0x3full
 #define OFFSET_MASK 0xfffull
 
-static inline u64 tag_of(u64 class_word, u64 iova, u64 address_mask)
+static inline u64 tag_of(u64 class_word, u64 address)
 {
-  return ((iova & address_mask) >> (class_word & CLASS_LG2)) | (class_word & ~CLASS_LG2);
+  return (address >> (class_word & CLASS_LG2)) | (class_word & ~CLASS_LG2);
 }
 
 static inline u32 set_of(u32 iotlb, u32 hash_shift, u64 tag)
@@ -38,15 +38,13 @@ static inline u64 probe(const u8 *memory, u32 iotlb, u32 hash_shift, u64 tag)
 
 static inline u64 lookup(const u8 *memory, u32 route, u32 iotlb, u32 hash_shift, u64 iova, u32 need)
 {
-  u64 address_mask = load64(memory, route + ROUTE_ADDRESS_MASK);
-  u64 word = load64(memory, route + ROUTE_FIRST);
-  u64 data = probe(memory, iotlb, hash_shift, tag_of(word, iova, address_mask));
+  u64 address = iova & load64(memory, route + ROUTE_ADDRESS_MASK);
+  u64 data = probe(memory, iotlb, hash_shift, tag_of(load64(memory, route + ROUTE_FIRST), address));
   if (!data) {
-    word = load64(memory, route + ROUTE_SECOND);
-    data = probe(memory, iotlb, hash_shift, tag_of(word, iova, address_mask));
+    data = probe(memory, iotlb, hash_shift, tag_of(load64(memory, route + ROUTE_SECOND), address));
     if (!data) return 0;
   }
   u64 against = (iova + load64(memory, route + ROUTE_BIAS)) & load64(memory, route + ROUTE_HIGH);
   against |= need & ~(data & PERM_MASK);
-  return against ? 0 : (data & ~OFFSET_MASK) | (iova & ((1ull << (word & CLASS_LG2)) - 1));
+  return against ? 0 : (data & ~OFFSET_MASK) + address;
 }

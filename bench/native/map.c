@@ -1,48 +1,7 @@
 // Map and unmap as a C programmer writes them, for the formats of walk.c: recursive, a live count for each table, runs filled
 // in a loop, whole tables given back without reading their leaves. Tables lie in an arena of their own; 4-KiB leaves are all
 // that the rows ask for, but each level is looked at as if larger ones could come.
-#include <stdlib.h>
-#include "engine.h"
-
-#define TABLES 4096
-#define ENTRIES 512
-#define ADDRESS 0x000ffffffffff000ull
-
-typedef struct { u64 entry[ENTRIES]; } table;
-
-static table *arena;
-static u32 live[TABLES];
-static u32 next[TABLES];
-static u32 unused;
-static u32 root;
-
-static inline u32 index_of(u64 iova, u32 lg2) { return (u32)(iova >> lg2) & (ENTRIES - 1); }
-static inline u32 table_of(u64 pte) { return (u32)((pte & ADDRESS) >> 12) - 1; }
-
-static u32 take(void)
-{
-  u32 at = unused - 1;
-  unused = next[at];
-  memset(&arena[at], 0, sizeof arena[at]);
-  live[at] = 0;
-  return at;
-}
-
-static void give(u32 at)
-{
-  next[at] = unused;
-  unused = at + 1;
-}
-
-/** An empty table; 0 when there is no memory. */
-static int begin(void)
-{
-  if (!arena && !(arena = aligned_alloc(4096, sizeof(table) * TABLES))) return 0;
-  unused = 0;
-  for (u32 at = TABLES; at > 0; at--) give(at - 1);
-  root = take();
-  return 1;
-}
+#include "tables.h"
 
 static inline u64 leaf_bits(u32 format)
 {
@@ -91,46 +50,6 @@ static inline void put(u32 format, u32 at, u32 lg2, u64 first, u64 last, u64 hpa
     else put(FORMAT_ARM_S1_4K, below, lg2 - 9, iova, end, hpa);
     if (end == last) return;
     hpa += end - iova + 1;
-    iova = end + 1;
-  }
-}
-
-/** Gives the table and all below it back: pages that it mapped. */
-static u64 drop(u32 at, u32 lg2)
-{
-  u64 pages = lg2 == 12 ? live[at] : 0;
-  for (u32 i = 0, seen = 0; lg2 > 12 && seen < live[at]; i++) {
-    if (!arena[at].entry[i]) continue;
-    seen++;
-    pages += drop(table_of(arena[at].entry[i]), lg2 - 9);
-  }
-  give(at);
-  return pages;
-}
-
-/** Removes [first..last] below this table: pages removed. */
-static u64 remove_range(u32 at, u32 lg2, u64 first, u64 last)
-{
-  u64 pages = 0;
-  for (u64 iova = first;; ) {
-    u64 *entry = &arena[at].entry[index_of(iova, lg2)];
-    u64 end = iova | ((1ull << lg2) - 1);
-    if (end > last) end = last;
-    if (*entry && lg2 == 12) {
-      *entry = 0;
-      live[at]--;
-      pages++;
-    } else if (*entry) {
-      u32 below = table_of(*entry);
-      int whole = end - iova == (1ull << lg2) - 1;
-      if (!whole) pages += remove_range(below, lg2 - 9, iova, end);
-      if (whole || !live[below]) {
-        *entry = 0;
-        live[at]--;
-        pages += drop(below, lg2 - 9);
-      }
-    }
-    if (end == last) return pages;
     iova = end + 1;
   }
 }

@@ -135,8 +135,9 @@ static inline u32 translate_naive(u8 *memory, u32 format, u32 port, u32 n)
       u64 perm;
       result = walk_request(memory, format, engine, request, route, &perm);
       // Tables of 4-KiB leaves only: the first class holds them.
-      u64 tag = tag_of(load64(memory, route + ROUTE_FIRST), iova, load64(memory, route + ROUTE_ADDRESS_MASK));
-      if (!(result >> RESULT_FAULT_BIT)) fill(memory, port, iotlb, hash_shift, tag, (result & ~0xfffull) | DATA_VALID | perm);
+      u64 address = iova & load64(memory, route + ROUTE_ADDRESS_MASK);
+      u64 tag = tag_of(load64(memory, route + ROUTE_FIRST), address);
+      if (!(result >> RESULT_FAULT_BIT)) fill(memory, port, iotlb, hash_shift, tag, result - address + (DATA_VALID | perm));
     }
     store64(memory, results + lane * RESULT_BYTES, result);
     refused += (u32)(result >> RESULT_FAULT_BIT);

@@ -4,7 +4,9 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { conformCommand } from "./conform.js";
 import { EXIT_FAILURE, EXIT_USAGE } from "./exit-codes.js";
+import { flowsCommand } from "./flows.js";
 import { replayCommand } from "./replay.js";
+import { runCommand } from "./run.js";
 import { walkCommand } from "./walk.js";
 
 const { version, description } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
@@ -20,8 +22,9 @@ const program = new Command("ioasid")
   .description(description)
   .version(version, "--version", "print the version")
   .exitOverride()
-  .addHelpText("after", "\nExit codes: 0 all answers equal, 1 failure, 2 usage, 3 an answer differs.");
-for (const command of [replayCommand(), conformCommand(), walkCommand()]) program.addCommand(command.exitOverride());
+  .addHelpText("after", "\nExit codes: 0 all answers equal, 1 failure, 2 usage, 3 an answer differs or is not as expected.");
+const commands = [replayCommand(), conformCommand(), walkCommand(), runCommand(), flowsCommand()];
+for (const command of commands) program.addCommand(command.exitOverride());
 
 try {
   if (process.argv.length <= 2) program.help({ error: true });

@@ -6,17 +6,17 @@ import type { QueryPath } from "../vectors/path.js";
 
 export type Path = RequestPath | QueryPath;
 
-const hex = (value: bigint | undefined): string => (value === undefined ? "" : `0x${value.toString(16)}`);
+export const hex = (value: bigint | undefined): string => (value === undefined ? "" : `0x${value.toString(16)}`);
 const SIZES = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
-function size(bytes: bigint | undefined): string {
-  if (bytes === undefined) return "";
+/** Bytes in the largest unit that leaves a whole number. */
+export function sizeText(bytes: bigint): string {
   let unit = 0;
-  while (bytes >= 1024n && unit < SIZES.length - 1) {
+  while (bytes !== 0n && bytes % 1024n === 0n && unit < SIZES.length - 1) {
     bytes >>= 10n;
     unit++;
   }
-  return ` (${bytes} ${SIZES[unit]})`;
+  return `${bytes.toLocaleString("en-US")} ${SIZES[unit]}`;
 }
 
 /** Words of a structure, the zeros at its end left out. */
@@ -27,7 +27,7 @@ function words(all: readonly bigint[]): string {
 
 function row(step: PathStep): string[] {
   const place = step.stage === undefined ? step.what : `${step.what}, stage ${step.stage}, level ${step.level}`;
-  const leads = step.kind === "empty" ? "nothing" : `${hex(step.leadsTo)}${size(step.bytes)}`;
+  const leads = step.kind === "empty" ? "nothing" : `${hex(step.leadsTo)}${step.bytes === undefined ? "" : ` (${sizeText(step.bytes)})`}`;
   return [place, hex(step.address), words(step.words), step.bits.join(" "), step.kind ?? "", step.kind ? leads : "", step.permissions ?? ""];
 }
 
@@ -45,6 +45,7 @@ export function pathText(path: Path): string {
   return lines.join("\n");
 }
 
-export function pathJson(path: Path): string {
-  return JSON.stringify(path, (_key, value: unknown) => (typeof value === "bigint" ? hex(value) : value));
+/** JSON on one line; 64-bit numbers are hexadecimal text. */
+export function jsonText(value: unknown): string {
+  return JSON.stringify(value, (_key, each: unknown) => (typeof each === "bigint" ? hex(each) : each));
 }

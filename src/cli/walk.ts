@@ -9,7 +9,7 @@ import { readVectors } from "../vectors/read-node.js";
 import { EXIT_USAGE } from "./exit-codes.js";
 import { addIommuOptions, chosenIommu, type IommuChoice } from "./iommu-options.js";
 import { Progress } from "./progress.js";
-import { pathJson, pathText, type Path } from "./walk-table.js";
+import { jsonText, pathText, type Path } from "./walk-table.js";
 
 interface Options extends IommuChoice {
   case?: number;
@@ -50,7 +50,7 @@ async function run(file: string, options: Options, command: Command): Promise<vo
     const path: Path = ofTrace
       ? await tracePath(file, options.line!, options)
       : await queryPath(readVectors(file === "-" ? 0 : file), options.case!, options.query!);
-    process.stdout.write(options.json ? `${pathJson(path)}\n` : `${pathText(path)}\n`);
+    process.stdout.write(options.json ? `${jsonText(path)}\n` : `${pathText(path)}\n`);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     throw new Error(message.startsWith(shown) ? message : `${shown}: ${message}`, { cause: error });

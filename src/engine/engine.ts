@@ -3,14 +3,14 @@
 import { domainFlags, ruleOf, type DomainOptions } from "./domain-options.js";
 import { EngineError, integerIn } from "./errors.js";
 import * as L from "./layout.js";
-import { appendLeafRun, readLeafRuns, readRanges, type LeafRun, type Range } from "./leaf-run.js";
 import { placeEngine, type AdoptedMemory, type OwnedMemory, type Placement } from "./memory.js";
 import { instantiate, loadModule, type EngineExports } from "./module.js";
 import { Port } from "./port.js";
+import { appendLeafRun, MOST_AREAS, readLeafRuns, readRanges, writeAreas, type LeafRun, type MergeArea, type Range } from "./records.js";
 import { readWalk, type Walk } from "./walk-record.js";
 
 export type { DomainOptions } from "./domain-options.js";
-export type { LeafRun, Range } from "./leaf-run.js";
+export type { LeafRun, MergeArea, Range } from "./records.js";
 
 export interface EngineOptions {
   memory?: OwnedMemory | AdoptedMemory;
@@ -257,6 +257,28 @@ export class Engine {
    */
   merge(child: number, parent: number, first: bigint, last: bigint, gpa: bigint, perm: number): number {
     return this.exports.merge(this.address, child, parent, first, last, gpa, perm);
+  }
+
+  /** The same for areas that ascend and do not overlap: all of them or none. */
+  mergeAll(child: number, parent: number, areas: readonly MergeArea[]): number {
+    let tables = 0;
+    for (let at = 0; at < areas.length; at += MOST_AREAS) {
+      const n = this.#writeAreas(areas, at);
+      const plan = BigInt.asUintN(64, this.exports.planMerge(this.address, child, parent, n, at === 0 ? 1 : 0));
+      if (plan & 0xffffffffn) return Number(plan & 0xffffffffn);
+      tables += Number(plan >> 32n);
+    }
+    if (!this.canTakeTables(child, tables)) return L.STATUS_NO_FRAMES;
+    for (let at = 0; at < areas.length; at += MOST_AREAS) {
+      this.exports.putMerge(this.address, child, parent, this.#writeAreas(areas, at));
+    }
+    return L.STATUS_OK;
+  }
+
+  #writeAreas(areas: readonly MergeArea[], at: number): number {
+    const some = areas.slice(at, at + MOST_AREAS);
+    writeAreas(this.memory, this.word(L.ENGINE_SCRATCH), some);
+    return some.length;
   }
 
   /** Are there frames for that many more tables of the domain? If so, they are promised to the maps that were planned. */

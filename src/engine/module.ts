@@ -21,6 +21,8 @@ export interface EngineExports {
   map(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, cap: number): number;
   planMap(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, after: bigint, cap: number): bigint;
   merge(engine: number, child: number, parent: number, first: bigint, last: bigint, gpa: bigint, perm: number): number;
+  planMerge(engine: number, child: number, parent: number, n: number, begin: number): bigint;
+  putMerge(engine: number, child: number, parent: number, n: number): void;
   leafRuns(engine: number, domain: number, first: bigint, last: bigint): bigint;
   trackDirty(engine: number, domain: number, on: number): number;
   canTakeTables(engine: number, domain: number, tables: number): number;

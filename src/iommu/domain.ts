@@ -14,6 +14,14 @@ export interface Piece {
   cap?: number;
 }
 
+/** [iova, iova + size) -> what the parent's domain maps from `target` on; perm is L.PERM_*. */
+export interface Area {
+  iova: bigint;
+  target: bigint;
+  size: bigint;
+  perm: number;
+}
+
 const MAP_STATUS = ["ok", "overlap", "no-frames", "range", "align", "in-section", "not-owned", "perm"] as const;
 export type MapStatus = (typeof MAP_STATUS)[number];
 export type UnmapRefusal = "split" | "in-section" | "refused";
@@ -73,6 +81,12 @@ export class Domain {
    */
   merge(parent: Domain, iova: bigint, target: bigint, size: bigint, perm: number): MapStatus {
     return mapStatus(this.#engine.merge(this.index, parent.index, iova, iova + size - 1n, target, perm));
+  }
+
+  /** The same for areas whose iovas ascend, and which do not overlap: all of them or none. */
+  mergeAll(parent: Domain, areas: readonly Area[]): MapStatus {
+    return mapStatus(this.#engine.mergeAll(this.index, parent.index, areas.map(({ iova, target, size, perm }) =>
+      ({ first: iova, last: iova + size - 1n, gpa: target, perm }))));
   }
 
   /** What is mapped in [iova, iova + size), by size of leaf; leaves that reach beyond it are cut. */

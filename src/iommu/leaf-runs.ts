@@ -1,5 +1,5 @@
 // Which leaves a map writes: the engine's choice, without an engine. Imports engine. Ranges are first..last, inclusive.
-import { appendLeafRun, type LeafRun } from "../engine/leaf-run.js";
+import { appendLeafRun, type LeafRun } from "../engine/records.js";
 import type { Piece } from "./domain.js";
 
 /** log2, rounded down; n > 0. */

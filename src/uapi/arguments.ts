@@ -61,7 +61,7 @@ function notAStruct(call: Call, arg: unknown): IoctlError {
 }
 
 function unknownField(call: Call, field: string, value: unknown): IoctlError {
-  return new IoctlError("EINVAL", call.name, `unknown field ${field}`, { field, value, hint: fieldsOf(call) });
+  return new IoctlError("EINVAL", call.name, `unknown field ${field} (${show(value)})`, { field, value, hint: fieldsOf(call) });
 }
 
 /** For a call without an argument. */
@@ -71,8 +71,8 @@ export function checkNone(call: Call, arg: unknown): void {
 }
 
 function badInteger(call: Call, field: string, value: unknown, kind: string): IoctlError {
-  const reason = value === undefined ? `${field} is missing` : `${field} must be ${kind}, not ${show(value)}`;
-  return new IoctlError("EINVAL", call.name, reason, { field, value });
+  const reason = value === undefined ? `${field} is missing` : `${field} is ${show(value)}`;
+  return new IoctlError("EINVAL", call.name, reason, { field, value, hint: `it must be ${kind}` });
 }
 
 /** @throws IoctlError EINVAL unless it is an integer of 0..2^64-1 (as a number: at most 2^53-1). */
@@ -104,17 +104,18 @@ export function takePages(call: Call, field: string, value: U64 | undefined): nu
   if (page >= 0 && page < 2 ** 41 && Number.isInteger(page)) return page;
   const bytes = takeU64(call, field, value);
   if ((bytes & PAGE_MASK) === 0n) return Number(bytes >> PAGE_SHIFT);
-  throw new IoctlError("EINVAL", call.name, `${field} ${hex(bytes)} is no multiple of 4096`, { field, value: bytes });
+  throw new IoctlError("EINVAL", call.name, `${field} ${hex(bytes)} is no multiple of 4096`, { field, value: bytes, hint: "a page has 4096 bytes" });
 }
 
 /**
  * The last page of a range.
- * @throws IoctlError EINVAL when it is empty, EOVERFLOW when it runs past 2^64. `field` names the range's start.
+ * @throws IoctlError EINVAL when it is empty, EOVERFLOW when it runs past 2^64. `field` and `sizeField` name the range's start and size.
  */
-export function takeLast(call: Call, field: string, firstPage: number, pages: number): number {
-  if (pages === 0) throw new IoctlError("EINVAL", call.name, "size is 0", { field: "size", value: 0n });
+export function takeLast(call: Call, field: string, firstPage: number, pages: number, sizeField = "size"): number {
+  if (pages === 0) throw new IoctlError("EINVAL", call.name, "size is 0", { field: sizeField, value: 0n, hint: "a range has a page at least" });
   const last = firstPage + pages - 1;
   if (last <= LAST_PAGE) return last;
   const reason = `${field} ${hex(firstByte(firstPage))} + size ${hex(firstByte(pages))} runs past 2^64`;
-  throw new IoctlError("EOVERFLOW", call.name, reason, { field: "size", value: firstByte(pages) });
+  const details = { field: sizeField, value: firstByte(pages), hint: "the last address is 0xffffffffffffffff" };
+  throw new IoctlError("EOVERFLOW", call.name, reason, details);
 }

@@ -1,15 +1,17 @@
 // A guest's page table bound to a child: the IOMMU walks it in the parent's addresses, and the parent's table as second stage
-// (RFC section 5.4), and what the guest then asks to be invalidated. May import iommu/ and, of this folder, all but the open files
+// (RFC section 5.4). May import engine/ (types), iommu/ and, of this folder, all but the open files
 // and the host. Ranges are inclusive, first..last.
 
+import type { DomainOptions } from "../engine/engine.js";
 import type { Domain } from "../iommu/domain.js";
 import { badFormat, guestTable, type GuestTableRefusal, readFormat } from "../iommu/guest-table.js";
 import type { Iommu } from "../iommu/iommu.js";
 import { takeU64 } from "./arguments.js";
+import { type Device, modelsOf } from "./device.js";
 import { inSection, withErrno } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import type { Ioasid } from "./ioasid.js";
-import { alreadyBound, inUse, notBound, notMappedInParent, notNested } from "./nesting-errors.js";
+import { alreadyBound, inUse, notBound, notMappedInParent, notNested, notWalked, tracksWrites } from "./nesting-errors.js";
 import { type Call, IOASID_UNBIND_PGTABLE, type PgtableFormat, REQUESTS, type U64 } from "./requests.js";
 
 const UNBIND = REQUESTS[IOASID_UNBIND_PGTABLE];
@@ -26,51 +28,67 @@ export interface BindArguments {
 }
 
 /**
- * Binds a guest's table to a child that has neither maps nor children and tracks no writes. With `dryRun` only checks.
- * @throws IoctlError EINVAL (no child, format), EOPNOTSUPP (the IOMMU has no such tables), EBUSY (has maps or children, or tracks),
- * EEXIST (has a table), EFAULT (the parent does not map addr), ENOSPC, EDEADLK, and what `requireReady` throws.
+ * Binds a guest's table to a child that has neither maps nor children. With `dryRun` it only checks.
+ * @throws IoctlError EINVAL (no child, format), EOPNOTSUPP (an IOMMU has no such tables), EBUSY (has maps or children, tracks dirty
+ * pages), EEXIST (has a table), EFAULT (the parent does not map addr), ENOSPC, EDEADLK, and what `requireReady` throws.
  */
 export function bindTable(call: Call, space: Ioasid, arg: BindArguments, dryRun: boolean): void {
   space.requireReady(call);
   const { parent } = space;
   if (parent === undefined) throw notNested(call, space.number);
   if (space.pgtable !== undefined) throw alreadyBound(call, space);
-  if (space.areas.size > 0 || space.children.size > 0 || space.dirty.enabled) throw inUse(call, space);
+  if (space.areas.size > 0 || space.children.size > 0) throw inUse(call, space);
+  if (space.dirty.enabled) throw tracksWrites(call, space.number);
   const table = takeTable(call, parent, arg);
-  const resident = space.domain;
-  if (resident === undefined) {
+  const [refusal] = refusalsOf(table, space.devices);
+  if (refusal !== undefined) throw refusedTable(call, refusal, table);
+  // Not the IOMMU that the present domain was made for: its devices may have left.
+  const [device] = space.devices;
+  if (device === undefined) {
     if (!dryRun) space.pgtable = table;
     return;
   }
-  if (resident.inSection) throw inSection(call);
-  const domain = createBoundDomain(call, space, resident.iommu, table);
+  if (space.inSection) throw inSection(call);
+  const domain = createBoundDomain(call, space, device.iommu, table);
   if (dryRun) return void domain.destroy();
   space.pgtable = table;
   space.replaceDomain(domain);
 }
 
-/** The table that the arguments describe; `parent` is the space whose addresses it is in. What IOMMUs can is checked when one is there. */
+/** The table that the arguments describe, in addresses of `parent`. What no IOMMU there walks is refused; without one, attach does. */
 export function takeTable(call: Call, parent: Ioasid, { addr, format }: BindArguments): BoundTable {
   const table = { addr: takeU64(call, "addr", addr), format: readFormat(format) };
-  const model = parent.domain?.iommu.model;
-  const answer = model === undefined ? badFormat(table.format) : guestTable(model, table.format, table.addr);
-  if (answer !== undefined && "reason" in answer) throw refusedTable(call, answer);
+  const bad = badFormat(table.format);
+  if (bad !== undefined) throw refusedTable(call, bad, table);
+  const refusals = refusalsOf(table, parent.devices);
+  if (refusals.length > 0 && refusals.length === modelsOf(parent.devices).length) throw refusedTable(call, refusals[0]!, table);
   if (parent.areas.find(Number(table.addr >> 12n)) === undefined) throw notMappedInParent(call, table.addr, parent);
   return table;
 }
 
-function refusedTable(call: Call, { kind, field, reason, hint }: GuestTableRefusal): IoctlError {
-  return new IoctlError(kind === "unsupported" ? "EOPNOTSUPP" : "EINVAL", call.name, `${field} ${reason}`, { field, hint });
+/** Of the models before these devices, those that do not walk the table: why not. */
+function refusalsOf({ addr, format }: BoundTable, devices: Iterable<Device>): GuestTableRefusal[] {
+  return modelsOf(devices).map((model) => guestTable(model, format, addr)).filter((answer) => "reason" in answer);
 }
 
-/** What the IOMMU walks for a bound table. @throws IoctlError EINVAL, EOPNOTSUPP (this IOMMU cannot), ENOSPC. */
+function refusedTable(call: Call, { kind, field, reason, hint }: GuestTableRefusal, { addr, format }: BoundTable): IoctlError {
+  const value = field === "addr" ? addr : field === "format" ? format : format[field.slice("format.".length) as keyof PgtableFormat];
+  return new IoctlError(kind === "unsupported" ? "EOPNOTSUPP" : "EINVAL", call.name, `${field} ${reason}`, { field, value, hint });
+}
+
+/** At an attach: the device's IOMMU must walk the table that is bound. @throws IoctlError EINVAL. */
+export function requireWalked(call: Call, space: Ioasid, device: Device): void {
+  const [refusal] = space.pgtable === undefined ? [] : refusalsOf(space.pgtable, [device]);
+  if (refusal !== undefined) throw notWalked(call, space.number, device.name, refusal);
+}
+
+/** What the IOMMU walks for a bound table, which it can. @throws IoctlError ENOSPC. */
 export function createBoundDomain(call: Call, space: Ioasid, iommu: Iommu, { addr, format }: BoundTable): Domain {
-  const options = guestTable(iommu.model, format, addr);
-  if ("reason" in options) throw refusedTable(call, options);
+  const options = guestTable(iommu.model, format, addr) as DomainOptions;
   return withErrno(call, () => iommu.createGuestDomain({ ...options, stage2: space.parent!.domain!.index }));
 }
 
-/** Takes the table away: nothing is mapped then. @throws IoctlError ENOENT (none is bound), ENOMEM, EDEADLK. */
+/** Takes the table away: nothing is mapped then. @throws IoctlError ENOENT (none is bound), ENOMEM, ENOSPC, EDEADLK. */
 export function unbindTable(space: Ioasid): void {
   space.requireReady(UNBIND);
   const { pgtable, domain } = space;

@@ -47,7 +47,7 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     const cookie = arg.cookie === undefined ? 0n : takeU64(BIND, "cookie", arg.cookie);
     const { binding, name, group } = this.device;
     if (binding !== undefined) {
-      const reason = `${name} is bound to fd ${binding.ioasidFd.number}, through fd ${binding.owner.number}`;
+      const reason = `${name} is bound to fd ${binding.ioasidFd.number}, through fd ${binding.owner.number}, so not to fd ${ioasidFd.number}`;
       const hint = binding.owner === this ? "unbind it first" : "attach through that fd: a device has one user at a time";
       const conflict = { kind: "device", device: name } as const;
       throw new IoctlError("EBUSY", BIND.name, reason, { field: "ioasidFd", value: ioasidFd.number, conflict, hint });
@@ -55,7 +55,7 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     const other = group.devices.find((device) => device.binding !== undefined && device.binding.ioasidFd !== ioasidFd);
     if (other !== undefined) throw this.#groupIsElsewhere(other, ioasidFd);
     const label = this.#labels.take();
-    if (label === undefined) throw new IoctlError("ENOSPC", BIND.name, "the host has used up its device labels");
+    if (label === undefined) throw new IoctlError("ENOSPC", BIND.name, "the host has used up its device labels", { hint: "make a new host" });
     this.device.binding = { ioasidFd, owner: this, label, cookie };
     ioasidFd.devices.add(this.device);
     return label;
@@ -64,7 +64,7 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
   /** The devices of a group cannot be kept from each other, so they have one user. */
   #groupIsElsewhere({ name, binding }: Device, ioasidFd: IoasidFd): IoctlError {
     const { name: own, group } = this.device;
-    const reason = `${own} shares group ${group.number} with ${name}, which is bound to fd ${binding!.ioasidFd.number}`;
+    const reason = `${own} shares group ${group.number} with ${name}, which is bound to fd ${binding!.ioasidFd.number}, not to fd ${ioasidFd.number}`;
     const conflict = { kind: "device", device: name } as const;
     const hint = "bind all devices of a group to one fd";
     return new IoctlError("EBUSY", BIND.name, reason, { field: "ioasidFd", value: ioasidFd.number, conflict, hint });
@@ -77,10 +77,10 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     const { ioasidFd } = this.#binding(UNBIND);
     if (arg.ioasidFd !== undefined && this.#takeIoasidFd(UNBIND, arg.ioasidFd) !== ioasidFd) {
       const reason = `${this.device.name} is bound to fd ${ioasidFd.number}, not to this one`;
-      throw new IoctlError("EINVAL", UNBIND.name, reason, { field: "ioasidFd", value: arg.ioasidFd });
+      throw new IoctlError("EINVAL", UNBIND.name, reason, { field: "ioasidFd", value: arg.ioasidFd, hint: "leave it out, or pass that fd" });
     }
     const { attached } = this.device;
-    if (attached !== undefined) throw this.#isAttached(UNBIND, attached, "detach it first");
+    if (attached !== undefined) throw this.#isAttached(UNBIND, attached.number, attached, "detach it first");
     this.#release(ioasidFd);
   }
 
@@ -95,10 +95,10 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     const ioasid = this.#takeTarget(ATTACH, arg);
     const dryRun = takeBoolean(ATTACH, "dryRun", arg.dryRun);
     const { attached } = this.device;
-    if (this.device.isAttachedTo(ioasid)) throw this.#isAttached(ATTACH, ioasid, "it is there already");
+    if (this.device.isAttachedTo(ioasid)) throw this.#isAttached(ATTACH, arg.ioasid, ioasid, "it is there already");
     if (attached !== ioasid.parent) {
       if (ioasid.parent !== undefined && !this.device.isAttachedTo(ioasid.parent)) throw needsParent(ATTACH, this.device, ioasid);
-      throw this.#isAttached(ATTACH, attached!, "a device has one address space, or a chain of nested ones: detach it first");
+      throw this.#isAttached(ATTACH, arg.ioasid, attached!, "a device has one address space, or a chain of nested ones: detach it first");
     }
     ioasid.attach(this.device, dryRun);
   }
@@ -153,9 +153,10 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     throw new IoctlError("EINVAL", call.name, reason, { field: "fd", value: this.number, hint });
   }
 
-  #isAttached(call: Call, { number: ioasid }: Ioasid, hint: string): IoctlError {
-    const details = { field: "ioasid", value: ioasid, conflict: { kind: "ioasid", ioasid }, hint } as const;
-    return new IoctlError("EBUSY", call.name, `${this.device.name} is attached to ioasid ${ioasid}`, details);
+  #isAttached(call: Call, value: number, { number: ioasid }: Ioasid, hint: string): IoctlError {
+    const details = { field: "ioasid", value, conflict: { kind: "ioasid", ioasid }, hint } as const;
+    const also = value === ioasid ? "" : `, so not to ioasid ${value}`;
+    return new IoctlError("EBUSY", call.name, `${this.device.name} is attached to ioasid ${ioasid}${also}`, details);
   }
 
   #takeIoasidFd(call: Call, fd: unknown): IoasidFd {

@@ -2,6 +2,7 @@
 // Imports types only.
 
 import type { Iommu } from "../iommu/iommu.js";
+import type { IommuModel } from "../iommu/model.js";
 import type { VfioDeviceFd } from "./device-fd.js";
 import type { Group } from "./group.js";
 import type { Ioasid } from "./ioasid.js";
@@ -57,4 +58,9 @@ export class Device {
     if (status !== "ok") throw new Error(`the route of ${this.name} was refused: ${status}`);
     this.#routed = space;
   }
+}
+
+/** The different models of the IOMMUs before the devices, in their order. */
+export function modelsOf(devices: Iterable<Device>): IommuModel[] {
+  return [...new Set([...devices].map(({ iommu }) => iommu.model))];
 }

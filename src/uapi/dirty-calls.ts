@@ -24,7 +24,7 @@ export function canTrack(space: Ioasid): boolean {
 /** Switching on makes everything clean. @throws IoctlError EINVAL, EOPNOTSUPP (an IOMMU cannot; a guest's table), EDEADLK. */
 export function setTracking(space: Ioasid, { enable }: SetDirtyTracking): void {
   space.requireReady(SET);
-  if (typeof enable !== "boolean") throw new IoctlError("EINVAL", SET.name, `enable must be a boolean, not ${show(enable)}`, { field: "enable", value: enable });
+  if (typeof enable !== "boolean") throw bad(SET, "enable", enable, "true switches tracking on, false off");
   requireSupport(SET, space);
   if (space.inSection) throw inSection(SET);
   // What was written so far is not lost for the spaces that this one is nested on.
@@ -52,7 +52,7 @@ export function dirtyBitmap(space: Ioasid, { iova, size, pageSize, clear = true 
   space.requireReady(GET);
   const first = takePages(GET, "iova", iova);
   const last = takeLast(GET, "iova", first, takePages(GET, "size", size));
-  if (typeof clear !== "boolean") throw bad("clear", clear, "must be a boolean");
+  if (typeof clear !== "boolean") throw bad(GET, "clear", clear, "true makes clean what is reported, false leaves it dirty");
   const unit = takeUnit(first, last, pageSize);
   if (!space.dirty.enabled) {
     const hint = "IOASID_SET_DIRTY_TRACKING switches it on";
@@ -67,12 +67,12 @@ export function dirtyBitmap(space: Ioasid, { iova, size, pageSize, clear = true 
 
 /** Pages of 4 KiB that a bit stands for. */
 function takeUnit(first: number, last: number, pageSize: number): number {
-  const unit = pageSize / 4096;
-  if (!Number.isSafeInteger(unit) || unit < 1 || 2 ** Math.round(Math.log2(unit)) !== unit) throw bad("pageSize", pageSize, "must be a power of two from 4096 up");
-  if (first % unit !== 0) throw bad("iova", firstByte(first), `must be a multiple of pageSize ${pageSize}`);
-  if ((last + 1) % unit !== 0) throw bad("size", firstByte(last - first + 1), `must be a multiple of pageSize ${pageSize}`);
+  const unit = Number.isSafeInteger(pageSize) ? pageSize / 4096 : 0;
+  if (unit < 1 || 2 ** Math.round(Math.log2(unit)) !== unit) throw bad(GET, "pageSize", pageSize, "it is a power of two from 4096 up");
+  if (first % unit !== 0) throw bad(GET, "iova", firstByte(first), `it is a multiple of pageSize, ${pageSize}`);
+  if ((last + 1) % unit !== 0) throw bad(GET, "size", firstByte(last - first + 1), `it is a multiple of pageSize, ${pageSize}`);
   const bits = (last - first + 1) / unit;
-  if (bits > MOST_BITS) throw bad("size", firstByte(last - first + 1), `needs ${bits} bits, more than ${MOST_BITS}: ask for less at a time, or larger pages`);
+  if (bits > MOST_BITS) throw bad(GET, "size", firstByte(last - first + 1), `a bitmap has ${MOST_BITS} bits at most: ask for less at a time, or for larger pages`);
   return unit;
 }
 
@@ -100,9 +100,9 @@ function requireSupport(call: Call, space: Ioasid): void {
   }
   const device = [...space.devices].find(({ iommu }) => !iommu.model.dirtyTracking)!;
   const conflict = { kind: "device", device: device.name } as const;
-  throw new IoctlError("EOPNOTSUPP", call.name, `the IOMMU of ${device.name} does not record writes`, { ...details, conflict });
+  throw new IoctlError("EOPNOTSUPP", call.name, `the IOMMU of ${device.name} does not record writes`, { ...details, conflict, hint: "IOASID_DEVICE_GET_INFO says which devices can" });
 }
 
-function bad(field: string, value: unknown, rule: string): IoctlError {
-  return new IoctlError("EINVAL", GET.name, `${field} ${show(value)} ${rule}`, { field, value });
+function bad(call: Call, field: string, value: unknown, hint: string): IoctlError {
+  return new IoctlError("EINVAL", call.name, `${field} cannot be ${show(value)}`, { field, value, hint });
 }

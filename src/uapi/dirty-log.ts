@@ -32,23 +32,24 @@ function record(space: Ioasid, first: number, last: number): void {
   }
 }
 
-/** Pages of the leaf that maps a page; 1 where nothing is mapped. */
-function leafPages(domain: Domain, page: number): number {
-  const [leaf] = domain.leafRuns(firstByte(page), 4096n);
-  return leaf === undefined ? 1 : 2 ** (leaf.lg2 - 12);
+/** The leaf in which the page lies, in pages: from where to where. */
+function leafAround(domain: Domain, page: number): { first: number; last: number } {
+  const [leaf] = domain.leafRuns(firstByte(page), firstByte(1));
+  const pages = leaf === undefined ? 1 : 2 ** (leaf.lg2 - 12);
+  const first = page - (page % pages);
+  return { first, last: first + pages - 1 };
 }
 
 /**
- * Moves the dirty bits of the space's own table, for pages first..last, into the logs; of leaves at the ends for all their pages.
- * A leaf is cleaned whole or not at all: one that kept its bit would be reported again and again.
+ * Moves the dirty bits of the space's own table, for pages first..last, into the logs. A leaf has one bit, so of leaves that reach
+ * beyond the range all pages are noted: a part of a leaf cannot be clean.
  */
 function harvestOwn(space: Ioasid, first: number, last: number): void {
-  const { domain } = space;
-  if (domain === undefined || !tracksDirty(space)) return;
-  const from = first - first % leafPages(domain, first);
-  const pages = leafPages(domain, last);
-  const end = last - last % pages + pages;
-  for (const run of domain.collectDirty(firstByte(from), firstByte(end - from), true)) {
+  const { domain, limits } = space;
+  if (domain === undefined || first > limits.lastPage || !tracksDirty(space)) return;
+  const from = leafAround(domain, first).first;
+  const to = leafAround(domain, Math.min(last, limits.lastPage)).last;
+  for (const run of domain.collectDirty(firstByte(from), firstByte(to - from + 1), true)) {
     record(space, Number(run.first >> 12n), Number(run.last >> 12n));
   }
 }

@@ -6,11 +6,11 @@ import { type ErrnoName, IoctlError } from "./errno.js";
 import type { Call } from "./requests.js";
 
 /** ENOMEM is memory, ENOSPC any other thing that has run out, EDEADLK a wait of a thread for itself. */
-const ENGINE_ERRNO: ReadonlyMap<string, ErrnoName> = new Map([
-  ["NO_FRAMES", "ENOMEM"],
-  ["NO_DOMAINS", "ENOSPC"],
-  ["SLOT_LIMIT", "ENOSPC"],
-  ["SLOT_OVERLAP", "EEXIST"],
+const ENGINE_ERRNO: ReadonlyMap<string, { readonly errno: ErrnoName; readonly hint: string }> = new Map([
+  ["NO_FRAMES", { errno: "ENOMEM", hint: "unmap something, or make the host with a larger memory.arena" }],
+  ["NO_DOMAINS", { errno: "ENOSPC", hint: "use one ioasid for several devices, or make the host with more domains" }],
+  ["SLOT_LIMIT", { errno: "ENOSPC", hint: "munmap something that is no RAM, or make the host with more slots" }],
+  ["SLOT_OVERLAP", { errno: "EEXIST", hint: "host-physical addresses of RAM and devices must not overlap" }],
 ]);
 
 /** Runs `change`; an `EngineError` that the caller can do something about becomes an `IoctlError`. */
@@ -18,8 +18,8 @@ export function withErrno<T>(call: Call, change: () => T): T {
   try {
     return change();
   } catch (error) {
-    const errno = error instanceof EngineError ? ENGINE_ERRNO.get(error.code) : undefined;
-    throw errno === undefined ? error : new IoctlError(errno, call.name, (error as EngineError).message);
+    const known = error instanceof EngineError ? ENGINE_ERRNO.get(error.code) : undefined;
+    throw known === undefined ? error : new IoctlError(known.errno, call.name, (error as EngineError).message, { hint: known.hint });
   }
 }
 

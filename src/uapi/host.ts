@@ -10,7 +10,7 @@ import { IoctlError } from "./errno.js";
 import { Group } from "./group.js";
 import { VfioGroupFd } from "./group-fd.js";
 import { Ids } from "./ids.js";
-import { IoasidFd } from "./ioasid-fd.js";
+import { type Accounting, IoasidFd } from "./ioasid-fd.js";
 import { FileTable, OpenFile } from "./open-file.js";
 import { Process } from "./process.js";
 import type { RamRange } from "./hpa-space.js";
@@ -27,6 +27,7 @@ export interface HostParts {
   readonly lockLimit: bigint;
   /** Refuse what is asked of an ioasid before its first attach, as the RFC does. */
   readonly strictAttach: boolean;
+  readonly accounting: Accounting;
 }
 
 /** What a fault report says about the device. */
@@ -48,14 +49,14 @@ const HPA_WIDTH = 56;
 /** `open`, `ioctl` and `close` may be taken off the object: `const { open, ioctl } = host`. */
 export class Host {
   readonly process: Process;
-  readonly #strictAttach: boolean;
+  readonly #rules: Pick<HostParts, "strictAttach" | "accounting">;
   readonly #files = new FileTable();
   readonly #labels = new Ids(LAST_LABEL);
   readonly #byName = new Map<string, Device>();
   readonly #byRid = new Map<number, Device>();
   readonly #groups = new Map<string, Group>();
 
-  constructor({ engine, iommus, devices, ram, lockLimit, strictAttach }: HostParts) {
+  constructor({ engine, iommus, devices, ram, lockLimit, strictAttach, accounting }: HostParts) {
     for (const { name, rid, iommu, group: number } of devices) {
       const group = this.#groups.get(String(number)) ?? new Group(number);
       this.#groups.set(String(number), group);
@@ -65,7 +66,7 @@ export class Host {
     }
     const widths = [...iommus.values()].map(({ model }) => model.outputWidth);
     this.process = new Process(engine, ram, Math.min(HPA_WIDTH, ...widths), lockLimit);
-    this.#strictAttach = strictAttach;
+    this.#rules = { strictAttach, accounting };
   }
 
   /**
@@ -82,7 +83,7 @@ export class Host {
 
   #open(path: unknown): OpenFile {
     if (path === "/dev/ioasid") {
-      const options = { process: this.process, strictAttach: this.#strictAttach };
+      const options = { process: this.process, ...this.#rules };
       return this.#files.add((number) => new IoasidFd(number, this.#files, options));
     }
     const device = this.#byName.get(partAfter(DEVICES, path));
@@ -103,7 +104,7 @@ export class Host {
     const open = this.#files.first((file) => file instanceof VfioGroupFd && file.group === group);
     if (open === undefined) return this.#files.add((number) => new VfioGroupFd(number, this.#files, group, (device) => this.#openDevice(device)));
     const details = { field: "path", value: GROUPS + group.number, conflict: { kind: "group", group: group.number }, hint: "close that one" } as const;
-    throw new IoctlError("EBUSY", "open", `group ${group.number} is open as fd ${open.number}`, details);
+    throw new IoctlError("EBUSY", "open", `group ${group.number} is open: ${GROUPS}${group.number} is fd ${open.number}`, details);
   }
 
   /**
@@ -120,7 +121,7 @@ export class Host {
     const file = this.#files.find(fd);
     if (file !== undefined) return file;
     const value = fd instanceof OpenFile ? fd.number : fd;
-    throw new IoctlError("EBADF", call, `${show(value)} is no open fd of this host`, { field: "fd", value });
+    throw new IoctlError("EBADF", call, `${show(value)} is no open fd of this host`, { field: "fd", value, hint: "pass an fd that `open` returned and that is not closed" });
   }
 
   /** All devices, in the order in which the host was given them. */

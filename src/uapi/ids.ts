@@ -11,8 +11,12 @@ export class Ids {
     this.#last = last;
   }
 
+  get exhausted(): boolean {
+    return this.#next > this.#last;
+  }
+
   /** The next number, or undefined when all are used up. */
   take(): number | undefined {
-    return this.#next > this.#last ? undefined : this.#next++;
+    return this.exhausted ? undefined : this.#next++;
   }
 }

@@ -1,10 +1,12 @@
-// What IOASID_GET_INFO, IOASID_DEVICE_GET_INFO and IOASID_GET_GROUP_STATE answer. May import iommu/ (the model) and, of this
-// folder, what a space is made of.
+// What IOASID_GET_INFO, IOASID_DEVICE_GET_INFO and IOASID_GET_GROUP_STATE answer: copies, which the caller may change.
+// May import iommu/ (the model, the format) and, of this folder, what a space is made of.
 
+import { readFormat } from "../iommu/guest-table.js";
 import type { IommuModel } from "../iommu/model.js";
 import { AddressLimits } from "./address-limits.js";
 import { firstByte } from "./arguments.js";
-import type { Device } from "./device.js";
+import type { BoundTable } from "./bound-table.js";
+import { type Device, modelsOf } from "./device.js";
 import { canTrack } from "./dirty-calls.js";
 import type { Group } from "./group.js";
 import type { Ioasid } from "./ioasid.js";
@@ -26,15 +28,21 @@ function addressInfo(limits: AddressLimits): AddressInfo {
   };
 }
 
-/** What can be nested on a space of this model; on one with a guest's table nothing can. */
-function nestingInfo(space: Ioasid, model: IommuModel | undefined): IoasidInfo["nesting"] {
-  const hardware = model?.nesting.hardware ?? [];
+/** A guest's table has its own width, and takes no maps. */
+function ofTable({ format }: BoundTable): Pick<AddressInfo, "addressWidth" | "permitted"> {
+  return { addressWidth: format.kind === "x86-64" ? 12 + 9 * format.levels : format.inputWidth, permitted: [] };
+}
+
+/** What can be nested on a space before IOMMUs of these models: what one of them can; on one with a guest's table nothing. */
+function nestingInfo(space: Ioasid, models: readonly IommuModel[]): IoasidInfo["nesting"] {
+  const hardware = [...new Set(models.flatMap(({ nesting }) => nesting.hardware))];
   if (space.pgtable !== undefined) return { software: false, hardware: [], softwareDepth: 0, hardwareDepth: 0 };
   return { software: true, hardware, softwareDepth: "unlimited", hardwareDepth: hardware.length > 0 ? 1 : 0 };
 }
 
 export function ioasidInfo(space: Ioasid): IoasidInfo {
-  const model = space.domain?.iommu.model;
+  const models = modelsOf(space.devices);
+  const [model] = models;
   const { process, registered } = space.context;
   const { pgtable, dirty } = space;
   return {
@@ -45,13 +53,14 @@ export function ioasidInfo(space: Ioasid): IoasidInfo {
     devices: [...space.devices].map(({ name }) => name),
     format: pgtable?.format.kind ?? model?.formatName ?? null,
     ...addressInfo(space.limits),
+    ...(pgtable && ofTable(pgtable)),
     pageSizes: model?.pageSizes ?? 0n,
     writeOnly: model?.writeOnly ?? false,
-    nesting: nestingInfo(space, model),
-    pgtable: pgtable ?? null,
+    nesting: nestingInfo(space, models),
+    pgtable: pgtable === undefined ? null : { addr: pgtable.addr, format: readFormat(pgtable.format) },
     dirtyTracking: { supported: model !== undefined && canTrack(space), enabled: dirty.enabled },
-    pageRequests: model?.pageRequests ?? false,
-    pasidBits: model?.pasidBits ?? 0,
+    pageRequests: model !== undefined && models.every((each) => each.pageRequests),
+    pasidBits: model === undefined ? 0 : Math.min(...models.map((each) => each.pasidBits)),
     mappings: space.areas.size,
     locked: firstByte(space.source.charged),
     lockedRegistered: firstByte(registered.charged),
@@ -62,7 +71,7 @@ export function ioasidInfo(space: Ioasid): IoasidInfo {
 
 export function deviceInfo({ name, iommu, binding, group }: Device): DeviceInfo {
   const { model } = iommu;
-  const nesting: NestingInfo = { software: model.nesting.software, hardware: model.nesting.hardware };
+  const nesting: NestingInfo = { software: model.nesting.software, hardware: [...model.nesting.hardware] };
   return {
     label: binding!.label,
     name,

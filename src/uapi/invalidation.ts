@@ -37,10 +37,11 @@ function takeEntries(arg: InvalidateCache): { entry: Invalidation; at: string }[
   if (!("entries" in arg) || arg.entries === undefined) return [{ entry: arg as Invalidation, at: "" }];
   for (const field of ENTRY_FIELDS) {
     if (!(field in arg)) continue;
-    throw refused("EINVAL", field, "entries have fields of their own", (arg as Invalidation)[field]);
+    throw refused("EINVAL", field, "entries have fields of their own", (arg as Invalidation)[field], "move it into the entries");
   }
-  if (!Array.isArray(arg.entries)) throw refused("EINVAL", "entries", `must be an array, not ${show(arg.entries)}`, arg.entries);
-  return arg.entries.map((entry: Invalidation, n) => {
+  if (!Array.isArray(arg.entries)) throw refused("EINVAL", "entries", `must be an array, not ${show(arg.entries)}`, arg.entries, "or leave it out");
+  // A hole of the array is a missing entry.
+  return Array.from(arg.entries, (entry: Invalidation, n) => {
     checkStruct(ENTRY, entry);
     return { entry, at: `entries[${n}].` };
   });
@@ -48,25 +49,25 @@ function takeEntries(arg: InvalidateCache): { entry: Invalidation; at: string }[
 
 function takeEntry(space: Ioasid, entry: Invalidation, at: string): Target {
   const { granularity = IOASID_INVALIDATE_ALL, caches = CACHES, leaf = false, device } = entry;
-  if (typeof leaf !== "boolean") throw refused("EINVAL", `${at}leaf`, `must be a boolean, not ${show(leaf)}`, leaf);
+  if (typeof leaf !== "boolean") throw refused("EINVAL", `${at}leaf`, `must be a boolean, not ${show(leaf)}`, leaf, "leave it out for everything");
   const wanted = takeU32(ENTRY, `${at}caches`, caches);
   if (wanted === 0 || (wanted & ~CACHES) !== 0) {
-    throw refused("EOPNOTSUPP", `${at}caches`, `${show(caches)} is not IOTLB (1), DEVICE_TLB (2) or both`, caches);
+    throw refused("EOPNOTSUPP", `${at}caches`, `${show(caches)} is not IOTLB (1), DEVICE_TLB (2) or both`, caches, "leave it out for both");
   }
   if (device !== undefined) checkDevice(space, `${at}device`, takeU32(ENTRY, `${at}device`, device));
   switch (takeU32(ENTRY, `${at}granularity`, granularity)) {
     case IOASID_INVALIDATE_ALL:
       for (const field of ["iova", "size"] as const) {
-        if (entry[field] !== undefined) throw refused("EINVAL", at + field, "belongs to the granularity RANGE (1)", entry[field]);
+        if (entry[field] !== undefined) throw refused("EINVAL", at + field, "belongs to the granularity RANGE (1)", entry[field], "set granularity, or leave it out");
       }
       return undefined;
     case IOASID_INVALIDATE_RANGE: {
       const first = takePages(ENTRY, `${at}iova`, entry.iova);
-      const last = takeLast(ENTRY, `${at}iova`, first, takePages(ENTRY, `${at}size`, entry.size));
+      const last = takeLast(ENTRY, `${at}iova`, first, takePages(ENTRY, `${at}size`, entry.size), `${at}size`);
       return { iova: firstByte(first), size: firstByte(last - first + 1) };
     }
     default:
-      throw refused("EOPNOTSUPP", `${at}granularity`, `${show(granularity)} is neither ALL (0) nor RANGE (1)`, granularity);
+      throw refused("EOPNOTSUPP", `${at}granularity`, `${show(granularity)} is neither ALL (0) nor RANGE (1)`, granularity, "leave it out for ALL");
   }
 }
 
@@ -78,6 +79,6 @@ function checkDevice(space: Ioasid, field: string, label: number): void {
   throw refused("EINVAL", field, `no device with label ${label} is attached to ioasid ${space.number}`, label, `attached are ${labels || "none"}`);
 }
 
-function refused(errno: "EINVAL" | "EOPNOTSUPP", field: string, reason: string, value: unknown, hint?: string): IoctlError {
-  return new IoctlError(errno, INVALIDATE.name, `${field}: ${reason}`, { field, value, ...(hint !== undefined && { hint }) });
+function refused(errno: "EINVAL" | "EOPNOTSUPP", field: string, reason: string, value: unknown, hint: string): IoctlError {
+  return new IoctlError(errno, INVALIDATE.name, `${field}: ${reason}`, { field, value, hint });
 }

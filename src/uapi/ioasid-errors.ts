@@ -67,21 +67,23 @@ export function splits(first: number, last: number, cut: Pages, ioasid: number):
   return new IoctlError("EINVAL", UNMAP, reason, details);
 }
 
-/** Field and reason of a map that the table refuses; the ones of `iova` are checked before and cannot come from there. */
-const MAP_REFUSALS: Readonly<Record<Exclude<MapRefusal, "in-section">, readonly [ErrnoName, keyof MapArguments, string]>> = {
-  "overlap": ["EEXIST", "iova", "something is mapped there"],
-  "no-frames": ["ENOMEM", "size", "no memory is left for page tables"],
-  "range": ["EINVAL", "vaddr", "its host-physical addresses are wider than the IOMMU can put out"],
-  "align": ["EINVAL", "vaddr", "its host-physical addresses are no multiples of the IOMMU's page size"],
-  "not-owned": ["EBUSY", "iova", "the table is the guest's"],
-  "perm": ["EOPNOTSUPP", "flags", "the page-table format has no such permission"],
+/** Field, reason and hint of a map that the table refuses; the ones of `iova` are checked before and cannot come from there. */
+const MAP_REFUSALS: Readonly<Record<Exclude<MapRefusal, "in-section">, readonly [ErrnoName, keyof MapArguments, string, string]>> = {
+  "overlap": ["EEXIST", "iova", "something is mapped there", "unmap it first"],
+  "no-frames": ["ENOMEM", "size", "no memory is left for page tables", "unmap something, or make the host with a larger memory.arena"],
+  "range": ["EINVAL", "vaddr", "its host-physical addresses are wider than the IOMMU can put out", "back it with memory at lower addresses"],
+  "align": [
+    "EINVAL", "vaddr", "its host-physical addresses are no multiples of the IOMMU's page size", "back it with memory that is aligned to `alignment`",
+  ],
+  "not-owned": ["EBUSY", "iova", "the table is the guest's", "change that table, or unbind it"],
+  "perm": ["EOPNOTSUPP", "flags", "the page-table format has no such permission", "make it readable too: IOASID_GET_INFO has `writeOnly`"],
 };
 
 export function mapRefused(status: MapRefusal, args: MapArguments): IoctlError {
   if (status === "in-section") return inSection(REQUESTS[IOASID_DMA_MAP]);
-  const [errno, field, reason] = MAP_REFUSALS[status];
-  const what = `mapping ${hex(args.size)} bytes of ${hex(args.vaddr)} at iova ${hex(args.iova)}`;
-  return new IoctlError(errno, MAP, `${what}: ${reason}`, { field, value: args[field] });
+  const [errno, field, reason, hint] = MAP_REFUSALS[status];
+  const what = `mapping ${hex(args.size)} bytes of ${hex(args.vaddr)} at iova ${hex(args.iova)} with flags ${args.flags}`;
+  return new IoctlError(errno, MAP, `${what}: ${reason}`, { field, value: args[field], hint });
 }
 
 /** One table cannot serve both devices. */
@@ -107,8 +109,8 @@ export function noRoute(call: Call, device: string): IoctlError {
 /** Attaching failed below: what a map would refuse is an IOMMU that does not fit, the rest has run out. */
 export function attachRefused(call: Call, status: MapRefusal, ioasid: number, device: string): IoctlError {
   if (status === "in-section") return inSection(call);
-  const [errno, , reason] = MAP_REFUSALS[status];
-  const details = { field: "ioasid", value: ioasid };
+  const [errno, , reason, hint] = MAP_REFUSALS[status];
+  const details = { field: "ioasid", value: ioasid, conflict: { kind: "ioasid", ioasid }, hint } as const;
   if (errno === "ENOMEM") return new IoctlError(errno, call.name, `${reason} with the maps of ioasid ${ioasid}`, details);
   return new IoctlError("EINVAL", call.name, `the IOMMU of ${device} cannot take a map of ioasid ${ioasid}: ${reason}`, details);
 }

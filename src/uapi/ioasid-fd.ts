@@ -34,7 +34,11 @@ export interface IoasidFdOptions {
   readonly process: Process;
   /** Refuse what is asked of an ioasid before its first attach, as the RFC does. */
   readonly strictAttach: boolean;
+  readonly accounting: Accounting;
 }
+
+/** What charges a page that several maps cover once: each ioasid (the RFC's rule), or the whole fd. */
+export type Accounting = "ioasid" | "fd";
 
 /** All calls throw IoctlError: EBADF (closed), EFAULT and EINVAL (bad arguments), and what they name. A refused call has changed nothing. */
 export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
@@ -45,9 +49,10 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   /** The devices bound to this fd. Bind and unbind keep it. */
   readonly devices = new Set<Device>();
 
-  constructor(number: number, files: FileTable, { process, strictAttach }: IoasidFdOptions) {
+  constructor(number: number, files: FileTable, { process, strictAttach, accounting }: IoasidFdOptions) {
     super("ioasid", number, files);
-    this.#context = { process, registered: new RegisteredMemory(process), strictAttach, tracking: 0 };
+    const pins = accounting === "fd" ? process.addPins({ name: `maps of the ioasids of fd ${number}` }) : undefined;
+    this.#context = { process, registered: new RegisteredMemory(process), pins, strictAttach, tracking: 0 };
   }
 
   /** 1 when the fd has the extension, else 0. */
@@ -74,6 +79,11 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     this.#context.registered.unregister(arg, this.#pins());
   }
 
+  /** All spaces, parents before their children. */
+  get spaces(): Iterable<Ioasid> {
+    return this.#ioasids.values();
+  }
+
   *#pins(): Iterable<Pins> {
     for (const { source } of this.#ioasids.values()) if (source.pins !== undefined) yield source.pins;
   }
@@ -94,8 +104,7 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   allocIoasid(arg: R.AllocIoasid = {}): number {
     const call = this.#take(R.IOASID_ALLOC_IOASID, arg);
     const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
-    if (arg.parent !== undefined) return this.#nest(call, arg.parent, dryRun);
-    return dryRun ? 0 : this.#alloc(call);
+    return arg.parent === undefined ? this.#alloc(call, undefined, dryRun) : this.#nest(call, arg.parent, dryRun);
   }
 
   /** `createNesting` and `bindPgtable` in one step. @throws IoctlError as both. */
@@ -107,18 +116,20 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
 
   #nest(call: R.Call, number: number, dryRun: boolean, table?: BindArguments): number {
     const parent = this.find(call, number, "parent");
-    parent.requireReady(call);
+    parent.requireReady(call, "parent");
     if (parent.pgtable !== undefined) throw tooDeep(call, parent);
     const pgtable = table && takeTable(call, parent, table);
-    if (dryRun) return 0;
-    const child = this.#alloc(call, parent);
-    this.#ioasids.get(child)!.pgtable = pgtable;
+    const child = this.#alloc(call, parent, dryRun);
+    if (!dryRun) this.#ioasids.get(child)!.pgtable = pgtable;
     return child;
   }
 
-  #alloc(call: R.Call, parent?: Ioasid): number {
-    const number = this.#ids.take();
-    if (number === undefined) throw new IoctlError("ENOSPC", call.name, `fd ${this.number} has used up its ioasids`);
+  #alloc(call: R.Call, parent?: Ioasid, dryRun = false): number {
+    if (this.#ids.exhausted) {
+      throw new IoctlError("ENOSPC", call.name, `fd ${this.number} has used up its ioasids`, { hint: "open /dev/ioasid anew" });
+    }
+    if (dryRun) return 0;
+    const number = this.#ids.take()!;
     this.#ioasids.set(number, new Ioasid(number, this.#context, parent));
     return number;
   }
@@ -186,7 +197,7 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     for (const field of ["iova", "size"] as const) {
       const value = takeU64(call, field, arg[field] ?? 0n);
       if (value === 0n) continue;
-      throw new IoctlError("EINVAL", call.name, `${field} must be 0 with the flag ALL`, { field, value });
+      throw new IoctlError("EINVAL", call.name, `${field} must be 0 with the flag ALL, not ${show(value)}`, { field, value, hint: "leave it out" });
     }
     return { size: unmapAll(ioasid) };
   }
@@ -194,7 +205,7 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   /**
    * Gives a child a guest's table in place of maps: the IOMMU walks it in the parent's addresses.
    * @throws IoctlError ENOENT, EINVAL (no child, a bad format), EOPNOTSUPP (the IOMMU has no such tables), EBUSY (it has maps or
-   * children, or tracks writes), EEXIST (it has a table), EFAULT (the parent does not map `addr`), ENOSPC, EDEADLK, ENODEV.
+   * children, or tracks dirty pages), EEXIST (it has a table), EFAULT (the parent does not map `addr`), ENOSPC, EDEADLK, ENODEV.
    */
   bindPgtable(arg: R.BindPgtable): void {
     const call = this.#take(R.IOASID_BIND_PGTABLE, arg);
@@ -202,7 +213,7 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     bindTable(call, ioasid, arg, takeBoolean(call, "dryRun", arg.dryRun));
   }
 
-  /** Takes the table away: nothing is mapped then. @throws IoctlError ENOENT (no ioasid, no table), ENOMEM, EDEADLK, ENODEV. */
+  /** Takes the table away: nothing is mapped then. @throws IoctlError ENOENT (no ioasid, no table), ENOMEM, ENOSPC, EDEADLK, ENODEV. */
   unbindPgtable(arg: R.IoasidArgument): void {
     unbindTable(this.find(this.#take(R.IOASID_UNBIND_PGTABLE, arg), arg.ioasid));
   }
@@ -240,7 +251,9 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     this.devices.clear();
     for (const ioasid of [...this.#ioasids.values()].reverse()) ioasid.destroy();
     this.#ioasids.clear();
-    this.#context.registered.destroy();
+    const { process, registered, pins } = this.#context;
+    registered.destroy();
+    if (pins !== undefined) process.dropPins(pins);
     this.end();
   }
 

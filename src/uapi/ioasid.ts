@@ -6,7 +6,7 @@
 import type { Domain } from "../iommu/domain.js";
 import { compatible } from "../iommu/model.js";
 import { AddressLimits, NO_LIMITS } from "./address-limits.js";
-import { type BoundTable, createBoundDomain } from "./bound-table.js";
+import { type BoundTable, createBoundDomain, requireWalked } from "./bound-table.js";
 import type { Device } from "./device.js";
 import { DirtyLog, harvestAll, tracksDirty } from "./dirty-log.js";
 import { inSection, withErrno } from "./engine-errno.js";
@@ -16,6 +16,7 @@ import { IntervalIndex } from "./interval-index.js";
 import { attachRefused, cannotTake, noRoute, otherModel } from "./ioasid-errors.js";
 import { type Area, type MapSource, ParentSource, ProcessSource } from "./map-source.js";
 import { noDirtyTracking, partlyAttached } from "./nesting-errors.js";
+import type { Pins } from "./pins.js";
 import type { Process } from "./process.js";
 import { RangeMap } from "./range-map.js";
 import type { RegisteredMemory } from "./registered-memory.js";
@@ -28,6 +29,8 @@ const PERM_W = 2;
 export interface IoasidContext {
   readonly process: Process;
   readonly registered: RegisteredMemory;
+  /** Pins that all spaces share, so that they charge a page once together; undefined: each has its own. */
+  readonly pins: Pins | undefined;
   /** Refuse maps, unmaps and questions until a device has been attached once (ENODEV). */
   readonly strictAttach: boolean;
   /** Number of spaces that track dirty pages. */
@@ -58,8 +61,13 @@ export class Ioasid {
     this.number = number;
     this.context = context;
     this.parent = parent;
-    this.source = parent === undefined ? new ProcessSource(context.process, context.registered, number) : new ParentSource(parent);
+    this.source = parent === undefined ? this.#processSource() : new ParentSource(parent);
     parent?.children.add(this);
+  }
+
+  #processSource(): ProcessSource {
+    const { process, registered, pins } = this.context;
+    return new ProcessSource(process, registered, pins ?? process.addPins({ name: `maps of ioasid ${this.number}`, ioasid: this.number }));
   }
 
   get devices(): ReadonlySet<Device> {
@@ -77,12 +85,15 @@ export class Ioasid {
     return this.domain?.inSection ?? false;
   }
 
-  /** @throws IoctlError ENODEV (never attached, with `strictAttach`), EDEADLK (a group is only partly attached). */
-  requireReady(call: Call): void {
-    if (this.#partial !== undefined) throw partlyAttached(call, this, this.#partial);
+  /**
+   * `field` is the call's name for the space.
+   * @throws IoctlError ENODEV (never attached, with `strictAttach`), EDEADLK (a group is only partly attached).
+   */
+  requireReady(call: Call, field = "ioasid"): void {
+    if (this.#partial !== undefined) throw partlyAttached(call, field, this, this.#partial);
     if (!this.context.strictAttach || this.#wasAttached) return;
     const hint = "attach a device first, or make the host without strictAttach";
-    const details = { field: "ioasid", value: this.number, hint };
+    const details = { field, value: this.number, hint };
     throw new IoctlError("ENODEV", call.name, `ioasid ${this.number} was never attached`, details);
   }
 
@@ -121,6 +132,7 @@ export class Ioasid {
     if (resident !== undefined && !compatible(resident.iommu.model, model)) throw otherModel(ATTACH, this.number, device, resident);
     if (!model.dirtyTracking && tracksDirty(this)) throw noDirtyTracking(ATTACH, this.number, device.name);
     for (const each of this.#devices) if (each.iommu === device.iommu) return this.limits;
+    requireWalked(ATTACH, this, device);
     const limits = limitsOf([...this.#devices, device]);
     for (const area of this.areas) {
       const refusal = limits.refusal(area.first, area.last) ?? this.#targetRefusal(area.value);
@@ -179,9 +191,11 @@ export class Ioasid {
 
   /** Forgets all maps and gives back their pins. No device may be attached, no child may be left. */
   destroy(): void {
+    if (this.dirty.enabled) this.context.tracking--;
     for (const { value: area } of this.areas) this.source.drop(area);
     this.areas.clear();
-    this.source.destroy();
+    const { pins } = this.source;
+    if (pins !== undefined && pins !== this.context.pins) this.context.process.dropPins(pins);
     this.parent?.children.delete(this);
   }
 }

@@ -37,21 +37,20 @@ export interface MapSource {
   fill(domain: Domain, area: Area): MapStatus;
   keep(area: Area): void;
   drop(area: Area): void;
-  destroy(): void;
 }
 
 function targetLast({ first, last, target }: Area): number {
   return target + last - first;
 }
 
-/** Memory of the process: pinned, and charged unless it is registered. */
+/** Memory of the process: pinned, and charged unless it is registered. Maps of what shares `pins` charge a page once. */
 export class ProcessSource implements MapSource {
   readonly pins: Pins;
   readonly #process: Process;
   readonly #registered: RegisteredMemory;
 
-  constructor(process: Process, registered: RegisteredMemory, ioasid: number) {
-    this.pins = process.addPins(ioasid);
+  constructor(process: Process, registered: RegisteredMemory, pins: Pins) {
+    this.pins = pins;
     this.#process = process;
     this.#registered = registered;
   }
@@ -115,10 +114,6 @@ export class ProcessSource implements MapSource {
   drop(area: Area): void {
     this.pins.unpin(area.target, targetLast(area));
   }
-
-  destroy(): void {
-    this.#process.dropPins(this.pins);
-  }
 }
 
 /** Addresses of the parent: what it maps there now. Nothing is pinned or charged, the parent has done that. */
@@ -159,8 +154,4 @@ export class ParentSource implements MapSource {
 
   drop(area: Area): void {
     this.#parent.dependents.remove(area.target, targetLast(area), area);
-  }
-
-  /** The space's areas have been dropped one by one. */
-  destroy(): void {}
-}
+  }}

@@ -1,6 +1,7 @@
 // The refusals that come from nesting, groups, bound tables and dirty tracking. May import what ioasid-errors.ts may.
 // Ranges are inclusive, first..last; those of pages are printed as bytes.
 
+import type { GuestTableRefusal } from "../iommu/guest-table.js";
 import { firstByte, hex, hexPages, lastByte } from "./arguments.js";
 import type { Device } from "./device.js";
 import { IoctlError } from "./errno.js";
@@ -8,9 +9,9 @@ import type { Group } from "./group.js";
 import type { Ioasid } from "./ioasid.js";
 import type { Call } from "./requests.js";
 
-export function partlyAttached(call: Call, { number: ioasid }: Ioasid, group: Group): IoctlError {
+export function partlyAttached(call: Call, field: string, { number: ioasid }: Ioasid, group: Group): IoctlError {
   return new IoctlError("EDEADLK", call.name, `group ${group.number} is only partly attached to ioasid ${ioasid}`, {
-    field: "ioasid", value: ioasid, conflict: { kind: "group", group: group.number },
+    field, value: ioasid, conflict: { kind: "group", group: group.number },
     hint: "IOASID_GET_GROUP_STATE says which devices are missing: attach them, or detach the others",
   });
 }
@@ -33,6 +34,19 @@ export function noDirtyTracking(call: Call, ioasid: number, device: string): Ioc
   const conflict = { kind: "device", device } as const;
   const hint = "IOASID_DEVICE_GET_INFO says which devices can; or switch tracking off";
   return new IoctlError("EINVAL", call.name, reason, { field: "ioasid", value: ioasid, conflict, hint });
+}
+
+/** The writes through a guest's table are recorded in its parent. */
+export function tracksWrites(call: Call, ioasid: number): IoctlError {
+  const hint = "IOASID_SET_DIRTY_TRACKING switches it off; writes through a guest's table are dirty pages of the parent";
+  const details = { field: "ioasid", value: ioasid, conflict: { kind: "ioasid", ioasid }, hint } as const;
+  return new IoctlError("EBUSY", call.name, `ioasid ${ioasid} tracks dirty pages`, details);
+}
+
+/** The IOMMU of a new device is not able to walk the bound table. */
+export function notWalked(call: Call, ioasid: number, device: string, { field, reason, hint }: GuestTableRefusal): IoctlError {
+  const what = `the IOMMU of ${device} cannot walk the table that is bound to ioasid ${ioasid}: ${field} ${reason}`;
+  return new IoctlError("EINVAL", call.name, what, { field: "ioasid", value: ioasid, conflict: { kind: "ioasid", ioasid }, hint });
 }
 
 /** Nothing can be nested on a space that has a guest's table. */
@@ -63,7 +77,8 @@ export function notNested(call: Call, ioasid: number): IoctlError {
 
 export function alreadyBound(call: Call, { number: ioasid, pgtable }: Ioasid): IoctlError {
   const reason = `ioasid ${ioasid} has the table at ${hex(pgtable!.addr)} already`;
-  return new IoctlError("EEXIST", call.name, reason, { field: "ioasid", value: ioasid, hint: "IOASID_UNBIND_PGTABLE takes it away" });
+  const details = { field: "ioasid", value: ioasid, conflict: { kind: "ioasid", ioasid }, hint: "IOASID_UNBIND_PGTABLE takes it away" } as const;
+  return new IoctlError("EEXIST", call.name, reason, details);
 }
 
 /** A space with devices or children cannot be freed. */
@@ -79,17 +94,13 @@ function hasChild(call: Call, ioasid: number, child: Ioasid): IoctlError {
   return new IoctlError("EBUSY", call.name, `ioasid ${child.number} is nested on ioasid ${ioasid}`, details);
 }
 
-/** A table cannot be bound where there are maps or children, or where writes are tracked. */
+/** A table cannot be bound where there are maps or children. */
 export function inUse(call: Call, { number: ioasid, areas, children }: Ioasid): IoctlError {
   const [child] = children;
   if (child !== undefined) return hasChild(call, ioasid, child);
   const [area] = areas;
-  if (area === undefined) {
-    const hint = "switch tracking off: writes through a guest's table are dirty pages of the parent";
-    return new IoctlError("EBUSY", call.name, `ioasid ${ioasid} tracks dirty pages`, { field: "ioasid", value: ioasid, hint });
-  }
-  const conflict = { kind: "mapping", ioasid, first: firstByte(area.first), last: lastByte(area.last) } as const;
-  const reason = `ioasid ${ioasid} has maps, the first is ${hexPages(area.first, area.last)}`;
+  const conflict = { kind: "mapping", ioasid, first: firstByte(area!.first), last: lastByte(area!.last) } as const;
+  const reason = `ioasid ${ioasid} has maps, the first is ${hexPages(area!.first, area!.last)}`;
   const hint = "a space is mapped or bound, not both: unmap first";
   return new IoctlError("EBUSY", call.name, reason, { field: "ioasid", value: ioasid, conflict, hint });
 }

@@ -82,7 +82,7 @@ export abstract class OpenFile<K extends FileKind = FileKind> {
   /** To be called first by every method. */
   protected use(call: Call): void {
     if (!this.#closed) return;
-    throw new IoctlError("EBADF", call.name, `fd ${this.number} is closed`, { field: "fd", value: this.number });
+    throw new IoctlError("EBADF", call.name, `fd ${this.number} is closed`, { field: "fd", value: this.number, hint: "open the file anew" });
   }
 
   #wrongKind(spec: RequestSpec): IoctlError {
@@ -101,5 +101,5 @@ export abstract class OpenFile<K extends FileKind = FileKind> {
 function unknownRequest(request: unknown): IoctlError {
   const number = typeof request === "number" && Number.isInteger(request) && request >= 0;
   const reason = `unknown request ${number ? `0x${request.toString(16)}` : show(request)}`;
-  return new IoctlError("ENOTTY", "ioctl", reason, { field: "request", value: request });
+  return new IoctlError("ENOTTY", "ioctl", reason, { field: "request", value: request, hint: "the numbers are those of REQUESTS" });
 }

@@ -23,22 +23,23 @@ interface Pinned {
   readonly charged: boolean;
 }
 
+/** Who holds pins, for messages: `ioasid` when it is one space. */
+export interface PinOwner {
+  readonly name: string;
+  readonly ioasid?: number;
+}
+
 /** The pins of one owner. Runs of pages with one count; their number stays below twice the number of pinned ranges. */
 export class Pins {
-  /** Whose pins these are; undefined: registered memory's. */
-  readonly ioasid: number | undefined;
+  /** Whose pins these are: a space's, or all that an fd's spaces or its registered memory have pinned. */
+  readonly owner: PinOwner;
   readonly #account: LockAccount;
   readonly #runs = new RangeMap<Pinned>();
   #charged = 0;
 
-  constructor(account: LockAccount, ioasid: number | undefined) {
+  constructor(account: LockAccount, owner: PinOwner) {
     this.#account = account;
-    this.ioasid = ioasid;
-  }
-
-  /** For messages. */
-  get owner(): string {
-    return this.ioasid === undefined ? "registered memory" : `ioasid ${this.ioasid}`;
+    this.owner = owner;
   }
 
   /** Pages charged to the lock limit. */

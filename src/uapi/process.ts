@@ -11,7 +11,7 @@ import {
 import { withErrno } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import { HpaSpace, type RamRange } from "./hpa-space.js";
-import { LockAccount, Pins } from "./pins.js";
+import { LockAccount, type PinOwner, Pins } from "./pins.js";
 import { RangeMap } from "./range-map.js";
 import type { Call, U64 } from "./requests.js";
 
@@ -189,9 +189,9 @@ export class Process {
     return found;
   }
 
-  /** Pins for a space, or without one for registered memory; they keep what they cover mapped until `dropPins`. */
-  addPins(ioasid?: number): Pins {
-    const pins = new Pins(this.account, ioasid);
+  /** Pins for a new owner; they keep what they cover mapped until `dropPins`. */
+  addPins(owner: PinOwner): Pins {
+    const pins = new Pins(this.account, owner);
     this.#pins.add(pins);
     return pins;
   }
@@ -238,12 +238,8 @@ function overlapsSlot(page: number, pages: number, first: number, last: number):
   return new IoctlError("EEXIST", MMAP.name, reason, { field: "device", value: firstByte(page), conflict });
 }
 
-function stillPinned(hva: bigint, first: number, last: number, { ioasid, owner }: Pins): IoctlError {
-  const field = { field: "hva", value: hva } as const;
-  if (ioasid === undefined) {
-    const reason = `${hexPages(first, last)} is ${owner}`;
-    return new IoctlError("EBUSY", MUNMAP.name, reason, { ...field, hint: "unregister it first" });
-  }
-  const reason = `${hexPages(first, last)} is pinned by maps of ${owner}`;
-  return new IoctlError("EBUSY", MUNMAP.name, reason, { ...field, conflict: { kind: "ioasid", ioasid }, hint: "unmap them first" });
+function stillPinned(hva: bigint, first: number, last: number, { owner: { name, ioasid } }: Pins): IoctlError {
+  const conflict = ioasid === undefined ? {} : { conflict: { kind: "ioasid", ioasid } as const };
+  const details = { field: "hva", value: hva, ...conflict, hint: "unmap and unregister it first" };
+  return new IoctlError("EBUSY", MUNMAP.name, `${hexPages(first, last)} is pinned by ${name}`, details);
 }

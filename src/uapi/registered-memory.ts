@@ -25,7 +25,7 @@ export class RegisteredMemory {
 
   constructor(process: Process) {
     this.#process = process;
-    this.#pins = process.addPins();
+    this.#pins = process.addPins({ name: "registered memory" });
   }
 
   /** Registration is in use: what is mapped must be registered, and is charged here alone. */
@@ -81,7 +81,9 @@ export class RegisteredMemory {
     }
     for (const pins of users) {
       if (!pins.overlaps(first, last)) continue;
-      throw refused("EBUSY", UNREGISTER, first, `${pins.owner} maps memory of ${hexPages(first, last)}`, registered(found), "unmap it first");
+      const { name, ioasid } = pins.owner;
+      const conflict = ioasid === undefined ? registered(found) : ({ kind: "ioasid", ioasid } as const);
+      throw refused("EBUSY", UNREGISTER, first, `${name} use memory of ${hexPages(first, last)}`, conflict, "unmap it first");
     }
     this.#pins.unpin(first, last);
     this.#ranges.remove(first);

@@ -168,9 +168,9 @@ export interface IoasidInfo {
   readonly devices: readonly string[];
   /** The page-table format; null while no device is attached. */
   readonly format: string | null;
-  /** Bits of an I/O virtual address: 64 while no device is attached. */
+  /** Bits of an I/O virtual address: those of the bound table, or 64 while no device is attached. */
   readonly addressWidth: number;
-  /** Where maps may lie, ascending, reserved ranges taken out. */
+  /** Where maps may lie, ascending, reserved ranges taken out; nowhere while a table is bound. */
   readonly permitted: readonly AddressRange[];
   readonly reserved: readonly (AddressRange & { readonly why: string })[];
   /** Bytes; iova and size of a map are multiples of it. 4096 while no device is attached. */
@@ -193,7 +193,7 @@ export interface IoasidInfo {
   readonly pasidBits: number;
   /** Number of maps. */
   readonly mappings: number;
-  /** Bytes that this ioasid has charged to the lock limit. */
+  /** Bytes that this ioasid has charged to the lock limit; with `accounting: "fd"` all ioasids of the fd together. */
   readonly locked: bigint;
   /** Bytes that registered memory has charged, all that the process has charged, and its limit. */
   readonly lockedRegistered: bigint;

@@ -67,7 +67,7 @@ function outcomeOf({ walk, fault, pa, subject: { stream } }: Answer): string {
 /** Throws VectorError when there is no such case or query. */
 export async function queryPath(file: VectorFile, caseId: number, queryIndex: number): Promise<QueryPath> {
   const each = file.cases.find(({ id }) => id === caseId);
-  if (!each) throw new VectorError(`case ${caseId}`, `there is none; the file has ${file.cases.length}`);
+  if (!each) throw new VectorError(`case ${caseId}`, `there is none; the file has ${file.cases.length}, of ids ${file.cases[0]?.id}..${file.cases.at(-1)?.id}`);
   const query = each.queries[queryIndex];
   if (!query) throw new VectorError(`case ${caseId}, query ${queryIndex}`, `there is none; the case has 0..${each.queries.length - 1}`);
   const { ram, slots } = roomFor({ ...file, cases: [each] });

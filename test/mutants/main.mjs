@@ -19,7 +19,6 @@ function jobs(text) {
 async function judge(workspace, mutant) {
   try {
     workspace.apply(mutant.edits);
-    await workspace.build();
     const killer = await workspace.firstFailure(mutant.tests);
     return killer === null ? { verdict: "SURVIVED", detail: mutant.tests.join(" ") } : { verdict: "killed by", detail: killer };
   } catch (error) {
@@ -35,7 +34,6 @@ async function expectSound(workspace, mutants) {
   const tests = [...new Set(mutants.flatMap((mutant) => mutant.tests))];
   const missing = tests.filter((file) => file.endsWith(".test.ts") && !fs.existsSync(path.join(ROOT, file)));
   if (missing.length > 0) throw new Error(`no such test: ${missing.join(" ")}`);
-  await workspace.build();
   const failure = await workspace.firstFailure(tests);
   if (failure !== null) throw new Error(`without any mutant a test fails: ${failure}`);
 }

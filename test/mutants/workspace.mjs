@@ -8,17 +8,17 @@ const COPIED = ["assembly", "src", "scripts"];
 /** Only read. */
 const LINKED = ["test", "traces", "node_modules", "package.json", "tsconfig.json", "vitest.config.ts", "asconfig.json",
   "as-pect.config.js", "as-pect.asconfig.json"];
-/** A mutant that never ends is killed too. */
+/** For one file of tests. A mutant that never ends is killed too. */
 const TIMEOUT_MS = 180_000;
 
 /** What an edit cannot be applied to, or a mutant that does not compile: a defect of the list, not of the tests. */
 export class MutantError extends Error {}
 
-function run(cwd, file, args, env = {}) {
+function run(cwd, file, args, env = {}, timeout = TIMEOUT_MS) {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [file, ...args], { cwd, env: { ...process.env, ...env } });
     let output = "";
-    const timer = setTimeout(() => child.kill("SIGKILL"), TIMEOUT_MS);
+    const timer = setTimeout(() => child.kill("SIGKILL"), timeout);
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => { output += data; });
     child.on("close", (code, signal) => {
       clearTimeout(timer);
@@ -66,18 +66,22 @@ export class Workspace {
     for (const { file } of edits) fs.copyFileSync(path.join(this.#source, file), path.join(this.#folder, file));
   }
 
-  /** Builds the engine; TypeScript is run from its source. */
+  /** Builds the engine, not optimised: that would take longer than most tests. TypeScript and specs are run from their source. */
   async build() {
     const layout = await run(this.#folder, "scripts/layout.mjs", []);
     if (layout.code !== 0) throw new MutantError(`does not build: ${layout.output}`);
-    const asc = ["shared", "unshared"].map((kind) => run(this.#folder, "node_modules/assemblyscript/bin/asc.js", ["--target", kind]));
+    const asc = ["shared", "unshared"].map((kind) =>
+      run(this.#folder, "node_modules/assemblyscript/bin/asc.js", ["--target", kind, "--optimizeLevel", "0"]));
     for (const { code, output } of await Promise.all(asc)) if (code !== 0) throw new MutantError(`does not build: ${output.slice(0, 400)}`);
   }
 
   /** Name of the first test that fails; null if all pass. Files that end in .spec.ts are the engine's own specs. */
   async firstFailure(files) {
-    const specs = files.some((file) => file.endsWith(".spec.ts"));
-    return (specs ? await this.#specFailure() : null) ?? this.#testFailure(files.filter((file) => file.endsWith(".test.ts")));
+    const tests = files.filter((file) => file.endsWith(".test.ts"));
+    const failure = tests.length < files.length ? await this.#specFailure() : null;
+    if (failure !== null || tests.length === 0) return failure;
+    await this.build();
+    return this.#testFailure(tests);
   }
 
   async #specFailure() {
@@ -85,15 +89,15 @@ export class Workspace {
     if (code === 0) return null;
     if (timedOut) return "the specs do not end";
     const failed = /❌ (?!Fail)(?!assembly)([^\n]*?) - /.exec(output.replace(/\u001b\[\d+m/g, ""));
-    return failed ? `spec: ${failed[1].trim()}` : "the specs do not run";
+    if (!failed) throw new MutantError(`the specs do not run: ${output.slice(-400)}`);
+    return `spec: ${failed[1].trim()}`;
   }
 
   async #testFailure(files) {
-    if (files.length === 0) return null;
     const report = path.join(this.#folder, "build/mutant.json");
     fs.rmSync(report, { force: true });
     const args = ["run", "--project", "unit", "--bail", "1", "--reporter", "json", "--outputFile", report, ...files];
-    const { code, timedOut, output } = await run(this.#folder, "node_modules/vitest/vitest.mjs", args, { IOASID_TEST: "mutants" });
+    const { code, timedOut, output } = await run(this.#folder, "node_modules/vitest/vitest.mjs", args, { IOASID_TEST: "mutants" }, TIMEOUT_MS * files.length);
     if (code === 0) return null;
     if (timedOut) return "the tests do not end";
     if (!fs.existsSync(report)) throw new MutantError(`the tests do not run: ${output.slice(-400)}`);

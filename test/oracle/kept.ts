@@ -37,10 +37,12 @@ function contradiction(owner: IdOwner, kept: Kept): string | null {
   const { steps, found, reason, level } = walkReference(table, iova);
   kept.path = null;
   if (!found) return `the table says ${reason} at level ${level}`;
-  const lg2 = Number(kept.data >> LEAF_LG2_SHIFT);
-  const perm = Number(kept.data & PERM_MASK);
-  if ((kept.data & ~(ADDRESS_MASK | DATA_VALID | PERM_MASK | LEAF_LG2_MASK)) !== 0n) return "undefined bits are set";
-  if ((kept.data & ADDRESS_MASK) !== found.hpa) return `the table says ${hex(found.hpa)}`;
+  // The entry holds the difference from the page's address, so that a hit has only to add the iova.
+  const word = BigInt.asUintN(64, kept.data + (BigInt(kept.page) << BigInt(owner.pageLg2)));
+  const lg2 = Number(word >> LEAF_LG2_SHIFT);
+  const perm = Number(word & PERM_MASK);
+  if ((word & ~(ADDRESS_MASK | DATA_VALID | PERM_MASK | LEAF_LG2_MASK)) !== 0n) return "undefined bits are set";
+  if ((word & ADDRESS_MASK) !== found.hpa) return `the table says ${hex(found.hpa)}`;
   if (lg2 !== found.leafLg2) return `the leaf has 2^${found.leafLg2} bytes`;
   if (lg2 < owner.pageLg2) return `the leaf is smaller than a page of its class, 2^${owner.pageLg2}`;
   if ((perm & ~found.perm) !== 0) return `the table permits ${found.perm}`;

@@ -102,6 +102,27 @@ describe.each(PAIRS)("%s", (_name, pair) => {
     expect(dirty(true)).toBe(PAGE);
   });
 
+  it("stage 2 begins to track writes under a domain that uses it, and stops: entries carry W only while every stage allows it", async () => {
+    const its = await nested(writable, plain);
+    const { engine, second } = its;
+    const dirty = (clear: boolean) => engine.collectDirty(second, GPA, GPA + PAGE - 1n, clear);
+    const written = [{ first: GPA, last: GPA + PAGE - 1n }];
+    // Cached with W, for the nested domain's own ids.
+    expect(ask(its, W).hpa).toBe(RAM + GPA + 5n);
+    expect(engine.trackDirty(second, true)).toBe(L.STATUS_OK);
+    expect(dirty(false)).toEqual([]);
+    expect(ask(its, R).hpa).toBe(RAM + GPA + 5n);
+    expect(dirty(false)).toEqual([]);
+    expect(ask(its, W).hpa).toBe(RAM + GPA + 5n);
+    expect(dirty(true)).toEqual(written);
+    expect(ask(its, W).hpa).toBe(RAM + GPA + 5n);
+    expect(dirty(false)).toEqual(written);
+    expect(engine.trackDirty(second, false)).toBe(L.STATUS_OK);
+    expect(ask(its, W).hpa).toBe(RAM + GPA + 5n);
+    expect(engine.trackDirty(second, true)).toBe(L.STATUS_OK);
+    expect(dirty(false)).toEqual([]);
+  });
+
   it("marks of stage 1 are writes through stage 2: without permission they are its fault, and nothing is marked", async () => {
     const its = await nested(pair, { accessed: "set", dirty: "set" });
     const { engine, second, leafEntry } = its;

@@ -8,7 +8,7 @@ import { leafRunsOf } from "../../src/iommu/leaf-runs.js";
 import type { Piece } from "../../src/iommu/domain.js";
 import { expectNoLeaks } from "../oracle/frame-leaks.js";
 import { GEOMETRIES, type Geometry } from "./conformance-geometries.js";
-import { fixture } from "./engine-fixture.js";
+import { askOne, fixture, W, type Fixture } from "./engine-fixture.js";
 import { runs } from "./table-plans.js";
 
 const bytes = (lg2: number): bigint => 1n << BigInt(lg2);
@@ -61,36 +61,59 @@ function isSmall(pieces: readonly Piece[], { tableLg2 }: Geometry, sizes: bigint
 
 const inOrder = (pieces: readonly Piece[]): Piece[] => [...pieces].sort((a, b) => (a.iova < b.iova ? -1 : 1));
 
-type Step = { kind: "map" | "merge"; piece: Piece } | { kind: "unmap" | "drop"; which: number };
+type Step = { kind: "map"; piece: Piece } | { kind: "merge"; piece: Piece } | { kind: "write"; piece: Piece }
+  | { kind: "unmap" | "drop" | "track"; which: number };
 
 const plans = (geometry: Geometry): fc.Arbitrary<Step[]> => fc.array(fc.oneof(
   fc.record({ kind: fc.constant("map" as const), piece: ranges(geometry) }),
   fc.record({ kind: fc.constant("merge" as const), piece: areas(geometry) }),
-  fc.record({ kind: fc.constantFrom("unmap" as const, "drop" as const), which: fc.nat() }),
+  fc.record({ kind: fc.constant("write" as const), piece: ranges(geometry) }),
+  fc.record({ kind: fc.constantFrom("unmap" as const, "drop" as const, "track" as const), which: fc.nat() }),
 ), { maxLength: 14 });
 
 /** A parent and a child in one engine, and what both must hold. */
 class Tree {
   private mapped: Piece[] = [];
   private shadows: Piece[][] = [];
+  private tracked = false;
   private readonly sizes: bigint;
+  private readonly engine: Engine;
+  private readonly parent: number;
+  private readonly child: number;
+  /** Gets by map, at the end, what the child has got by merge. */
+  private readonly twin: number;
   private readonly frames: number;
 
-  constructor(private readonly engine: Engine, private readonly geometry: Geometry, private readonly parent: number, private readonly child: number) {
+  constructor(private readonly its: Fixture, private readonly geometry: Geometry) {
+    this.engine = its.engine;
     this.sizes = pageSizesOf(geometry);
-    this.frames = engine.framesUsed;
+    this.parent = its.domain;
+    this.child = this.engine.createDomain(geometry.options);
+    this.twin = this.engine.createDomain(geometry.options);
+    this.frames = this.engine.framesUsed;
   }
 
   clear(): void {
-    [this.mapped, this.shadows] = [[], []];
-    for (const { first, last } of this.geometry.regions) for (const domain of [this.parent, this.child]) this.engine.unmap(domain, first, last);
+    [this.mapped, this.shadows, this.tracked] = [[], [], false];
+    for (const domain of [this.parent, this.child, this.twin]) {
+      this.empty(domain);
+      this.engine.trackDirty(domain, false);
+    }
     expect(this.engine.framesUsed).toBe(this.frames);
   }
 
   run(step: Step): void {
     if (step.kind === "map") this.map(step.piece);
     else if (step.kind === "merge") this.merge(step.piece);
-    else this.remove(step.kind === "unmap" ? this.parent : this.child, step.which);
+    else if (step.kind === "write") askOne(this.its.port, this.its.route, step.piece.iova, W);
+    else if (step.kind === "track") this.track(step.which % 2 === 0, step.which % 3 > 0);
+    else if (step.kind === "unmap") this.remove(this.parent, step.which);
+    else this.remove(this.child, step.which);
+  }
+
+  private track(child: boolean, on: boolean): void {
+    if (child) this.tracked = on;
+    expect(this.engine.trackDirty(child ? this.child : this.parent, on)).toBe(L.STATUS_OK);
   }
 
   private map(piece: Piece): void {
@@ -121,6 +144,28 @@ class Tree {
     expect(this.leaves(this.child)).toEqual(leafRunsOf(inOrder(this.shadows.flat()), this.sizes));
   }
 
+  /** The child's table is, entry for entry and frame for frame, what map makes of the same pieces. */
+  checkTwin(): void {
+    const { engine, child, twin } = this;
+    const before = engine.framesUsed;
+    expect(engine.trackDirty(twin, this.tracked)).toBe(L.STATUS_OK);
+    const pieces = inOrder(this.shadows.flat());
+    for (const { iova, hpa, size, perm, cap } of pieces) expect(engine.map(twin, iova, iova + size - 1n, hpa, perm, cap)).toBe(L.STATUS_OK);
+    const found = this.leaves(twin);
+    expect(found).toEqual(this.leaves(child));
+    for (const at of found.flatMap(({ first, last }) => [first, last])) {
+      const [ours, theirs] = [child, twin].map((domain) => engine.walk(domain, at, 0).steps.at(-1)!.pte);
+      expect(ours).toBe(theirs);
+    }
+    // As many frames go with the child's leaves as the twin has taken.
+    this.empty(child);
+    expect(engine.framesUsed).toBe(before);
+  }
+
+  private empty(domain: number): void {
+    for (const { first, last } of this.geometry.regions) this.engine.unmap(domain, first, last);
+  }
+
   private leaves(domain: number): LeafRun[] {
     return this.geometry.regions.flatMap(({ first, last }) => this.engine.leafRuns(domain, first, last));
   }
@@ -131,15 +176,33 @@ const DIVERSE = GEOMETRIES.filter(({ family, options }) => !family.startsWith("A
 
 describe.each(DIVERSE.map((geometry) => [geometry.name, geometry] as const))("%s", (_name, geometry) => {
   it("a shadow has what both permit, in the largest leaves that lie in one leaf of the parent", async () => {
-    const { engine, domain } = await fixture(geometry.options, { memory: { ram: 0, arena: 32 << 20 } });
-    const tree = new Tree(engine, geometry, domain, engine.createDomain(geometry.options));
+    const its = await fixture(geometry.options, { memory: { ram: 0, arena: 32 << 20 } });
+    const tree = new Tree(its, geometry);
     fc.assert(fc.property(plans(geometry), (plan) => {
       tree.clear();
       for (const step of plan) {
         tree.run(step);
         tree.check();
       }
-      expectNoLeaks(engine);
+      expectNoLeaks(its.engine);
+      tree.checkTwin();
     }), { numRuns: runs(20) });
+  });
+});
+
+describe("leafRunsOf says what map writes, whatever the cap", () => {
+  it.each(GEOMETRIES.map((geometry) => [geometry.name, geometry] as const))("%s", async (_name, geometry) => {
+    const { engine, domain } = await fixture(geometry.options, { memory: { ram: 0, arena: 32 << 20 } });
+    const sizes = pageSizesOf(geometry);
+    fc.assert(fc.property(ranges(geometry), fc.constantFrom(...geometry.sizesLg2, undefined), (range, cap) => {
+      const piece = cap === undefined ? range : { ...range, cap };
+      if (!isSmall([piece], geometry, sizes)) return;
+      expect(engine.map(domain, piece.iova, lastOf(piece), piece.hpa, piece.perm, cap)).toBe(L.STATUS_OK);
+      try {
+        expect(engine.leafRuns(domain, piece.iova, lastOf(piece))).toEqual(leafRunsOf([piece], sizes));
+      } finally {
+        engine.unmap(domain, piece.iova, lastOf(piece));
+      }
+    }), { numRuns: runs(10) });
   });
 });

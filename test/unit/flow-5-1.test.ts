@@ -1,12 +1,11 @@
 // Flow 5.1 of the RFC, with the second device of the review, typed in line by line; then DMA of both devices.
 import { beforeEach, describe, expect, it } from "vitest";
 import {
-  createHost, DmaFault, IOASID_ALLOC, IOASID_DMA_MAP, IOASID_DMA_UNMAP, O_RDWR, VFIO_ATTACH_IOASID, VFIO_BIND_IOASID_FD,
+  createHost, IOASID_ALLOC, IOASID_DMA_MAP, IOASID_DMA_UNMAP, O_RDWR, VFIO_ATTACH_IOASID, VFIO_BIND_IOASID_FD,
   VFIO_DETACH_IOASID,
 } from "../../src/index.js";
+import { faultOf, GB, HVA } from "./space-host.js";
 
-const GB = 1n << 30n;
-const HVA = 0x40000000n;
 /** The first bytes of the guest's memory are RAM; the rest reads as zeros, so that 1 GB costs nothing. */
 const RAM = 0x200000n;
 const mode = O_RDWR;
@@ -54,17 +53,6 @@ function flow() {
   const label2 = ioctl(device2_fd, VFIO_BIND_IOASID_FD, ioasid_fd);
   ioctl(device2_fd, VFIO_ATTACH_IOASID, at_data);
   return { ioctl, device_fd, device2_fd, ioasid_fd, gpa_ioasid, at_data, label, label2 };
-}
-
-/** The fault that an access ends with. */
-function faultOf(access: () => unknown): DmaFault {
-  try {
-    access();
-  } catch (error) {
-    if (error instanceof DmaFault) return error;
-    throw error;
-  }
-  throw new Error("the access was not refused");
 }
 
 describe("flow 5.1", () => {

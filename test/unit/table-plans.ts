@@ -9,9 +9,10 @@ export const NEEDS = [
   L.PERM_R, L.PERM_W, L.PERM_X, L.PERM_R | L.PERM_W, L.PERM_R << 4, L.PERM_W << 4, L.PERM_X << 4, (L.PERM_R | L.PERM_W) << 4, 0,
 ] as const;
 
-/** Runs of a property: so many, and twenty times that in npm run test:long. */
+/** Runs of a property: so many; more where a mutant is to be killed (npm run mutants), and twenty times that in npm run test:long. */
 export function runs(few: number): number {
-  return process.env["IOASID_TEST"] === "long" ? few * 20 : few;
+  const factors: Record<string, number> = { mutants: 3, long: 20 };
+  return few * (factors[process.env["IOASID_TEST"] ?? ""] ?? 1);
 }
 
 export interface Placed {
@@ -20,7 +21,7 @@ export interface Placed {
 }
 
 export interface Spoil {
-  readonly kind: "bit" | "word" | "ones" | "loop" | "outside" | "high";
+  readonly kind: "bit" | "attribute" | "word" | "ones" | "loop" | "outside" | "high";
   /** Which of the written words. */
   readonly at: number;
   readonly value: bigint;
@@ -44,7 +45,7 @@ export function placed(shape: DomainOptions): fc.Arbitrary<Placed> {
 }
 
 export const spoils = (maxLength: number): fc.Arbitrary<Spoil[]> => fc.array(fc.record({
-  kind: fc.constantFrom("bit", "bit", "bit", "word", "ones", "loop", "outside", "high"), at: fc.nat(), value: word,
+  kind: fc.constantFrom("bit", "attribute", "attribute", "attribute", "word", "ones", "loop", "outside", "high"), at: fc.nat(), value: word,
 }), { maxLength });
 
 /** Changes words of built tables so that anything may be in them. */
@@ -64,6 +65,11 @@ function spoilt(kind: Spoil["kind"], pte: bigint, value: bigint, ram: GuestRam, 
   switch (kind) {
     case "bit":
       return pte ^ (1n << (value & 63n));
+    case "attribute": {
+      // One of the bits that are no address: 0..11 and 52..63.
+      const position = value % 24n;
+      return pte ^ (1n << (position < 12n ? position : position + 40n));
+    }
     case "word":
       return value;
     case "ones":

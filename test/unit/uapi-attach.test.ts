@@ -215,18 +215,27 @@ describe("free", () => {
 });
 
 describe("allocation", () => {
-  it("with a parent is EOPNOTSUPP", () => {
+  it("with a parent makes a child; of a parent that there is not, ENOENT", () => {
     const { fd, a } = bound();
-    expect(refusal(() => fd.allocIoasid({ parent: a }), "EOPNOTSUPP", "parent").value).toBe(a);
+    const child = fd.allocIoasid({ parent: a });
+    expect(fd.getInfo({ ioasid: child })).toMatchObject({ kind: "child", parent: a });
+    expect(fd.getInfo({ ioasid: a })).toMatchObject({ kind: "kernel", parent: null, children: [child] });
+    expect(refusal(() => fd.allocIoasid({ parent: 99 }), "ENOENT", "parent").value).toBe(99);
   });
 });
+
+/** What GET_INFO says where nothing special is asked for. */
+const PLAIN = {
+  nesting: { software: true, hardware: [], softwareDepth: "unlimited", hardwareDepth: 0 }, pgtable: null,
+  dirtyTracking: { supported: false, enabled: false }, pageRequests: false, pasidBits: 0, lockedRegistered: 0n, lockLimit: 2n ** 64n - 1n,
+};
 
 describe("GET_INFO", () => {
   it("knows no format before an attach, and after the last detach", () => {
     const { fd, dev1, a } = bound();
     const unattached = {
-      ioasid: a, devices: [], format: null, addressWidth: 64, permitted: [{ first: 0n, last: 2n ** 64n - 1n }], reserved: [],
-      alignment: 4096, pageSizes: 0n, writeOnly: false, mappings: 0, locked: 0n, lockedTotal: 0n, lockLimit: 2n ** 64n - 1n,
+      ioasid: a, kind: "kernel", parent: null, children: [], devices: [], format: null, addressWidth: 64, permitted: [{ first: 0n, last: 2n ** 64n - 1n }], reserved: [],
+      alignment: 4096, pageSizes: 0n, writeOnly: false, ...PLAIN, mappings: 0, locked: 0n, lockedTotal: 0n,
     };
     expect(fd.getInfo({ ioasid: a })).toEqual(unattached);
     dev1.attachIoasid({ ioasid: a });
@@ -242,9 +251,9 @@ describe("GET_INFO", () => {
     fd.dmaMap({ ioasid: a, iova: 0x4000n, vaddr: HVA, size: 0x4000n });
     fd.dmaMap({ ioasid: a, iova: 0x8000n, vaddr: HVA, size: 0x4000n });
     expect(fd.getInfo({ ioasid: a })).toEqual({
-      ioasid: a, devices: ["dev1", "dev2"], format: "fake", addressWidth: 32,
+      ioasid: a, kind: "kernel", parent: null, children: [], devices: ["dev1", "dev2"], format: "fake", addressWidth: 32,
       permitted: [{ first: 0n, last: 0xfffn }, { first: 0x2000n, last: 0xffffffffn }], reserved, alignment: 16384,
-      pageSizes: 0x40201000n, writeOnly: true, mappings: 2, locked: 0x4000n, lockedTotal: 0x4000n, lockLimit: 2n ** 64n - 1n,
+      pageSizes: 0x40201000n, writeOnly: true, ...PLAIN, mappings: 2, locked: 0x4000n, lockedTotal: 0x4000n,
     });
     refusal(() => fd.getInfo({ ioasid: 9 }), "ENOENT", "ioasid");
   });
@@ -253,7 +262,7 @@ describe("GET_INFO", () => {
 describe("CHECK_EXTENSION", () => {
   it("answers 1 for what there is, 0 for any other number, and says whether maps may come before an attach", () => {
     const { fd } = bound();
-    expect([0, 1, 2, 3, 4, 0xffffffff].map((extension) => fd.checkExtension({ extension }))).toEqual([0, 1, 1, 1, 0, 0]);
+    expect([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0xffffffff].map((extension) => fd.checkExtension({ extension }))).toEqual([0, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0]);
     const strict = fakeMachine({ strictAttach: true }).host.open("/dev/ioasid");
     expect(strict.checkExtension({ extension: 3 })).toBe(0);
     for (const bad of [-1, 2 ** 32, 1.5, "1", undefined]) {

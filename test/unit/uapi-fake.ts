@@ -73,9 +73,9 @@ export class FakeDomain {
 
 export class FakeIommu {
   readonly domains = new Set<FakeDomain>();
-  readonly reserved = new Set<number>();
 
-  constructor(readonly name: string, readonly model: IommuModel, readonly refuse: Refusals) {}
+  /** @param reserved rids that have a route: one engine serves all IOMMUs. */
+  constructor(readonly name: string, readonly model: IommuModel, readonly refuse: Refusals, readonly reserved: Set<number>) {}
 
   get engine(): { inSection: boolean } {
     return { inSection: this.refuse.section ?? false };
@@ -125,7 +125,8 @@ export function fakeMachine(options: Partial<HostParts> & { models?: IommuModel[
     },
     removeSlot: (first: bigint) => slots.delete(first),
   };
-  const iommus = models.map((model, i) => new FakeIommu(`iommu${i}`, model, refuse));
+  const reserved = new Set<number>();
+  const iommus = models.map((model, i) => new FakeIommu(`iommu${i}`, model, refuse, reserved));
   const host = new Host({
     engine: engine as unknown as HostParts["engine"],
     iommus: new Map(iommus.map((iommu) => [iommu.name, iommu])) as unknown as HostParts["iommus"],
@@ -133,6 +134,7 @@ export function fakeMachine(options: Partial<HostParts> & { models?: IommuModel[
     ram: [{ hpa: 0x100000n, size: 0x100000n, offset: 0x80000 }],
     lockLimit: 2n ** 64n - 1n,
     strictAttach: false,
+    accounting: "ioasid",
     ...parts,
   });
   return { host, iommus, refuse, slots };

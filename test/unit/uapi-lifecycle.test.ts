@@ -34,7 +34,7 @@ describe("open", () => {
     const { host } = fakeMachine();
     for (const path of ["/dev/ioasid/", "/dev/iommu", "", "/dev/vfio/devices/", "/dev/vfio/devices/dev3", "dev1", undefined, 3]) {
       const error = refusal(() => host.open(path as string), "ENOENT", "path");
-      expect([error.call, error.hint]).toEqual(["open", "there are /dev/ioasid, /dev/vfio/devices/dev1, /dev/vfio/devices/dev2"]);
+      expect([error.call, error.hint]).toEqual(["open", "there are /dev/ioasid, /dev/vfio/devices/dev1, /dev/vfio/devices/dev2, /dev/vfio/1, /dev/vfio/2"]);
     }
   });
 
@@ -69,18 +69,19 @@ describe("a host", () => {
 describe("a closed fd", () => {
   it("answers EBADF to every call and to close, also once its number is another file's", () => {
     const { host, fd, dev1 } = attached();
-    fd.close();
-    dev1.close();
+    const files = { ioasid: fd, device: dev1, group: host.open("/dev/vfio/1") };
+    for (const file of Object.values(files)) file.close();
     host.open("/dev/ioasid");
     host.open("/dev/vfio/devices/dev1");
+    host.open("/dev/vfio/1");
     for (const [number, { name, fd: kind, method }] of Object.entries(REQUESTS)) {
-      const file = kind === "ioasid" ? fd : dev1;
+      const file = files[kind];
       expect(refusal(() => (file as unknown as Record<string, () => void>)[method]!(), "EBADF", "fd").call).toBe(name);
       expect(refusal(() => ioctlAny(file, Number(number)), "EBADF", "fd").call).toBe(name);
       refusal(() => host.ioctl(file, Number(number) as RequestNumber, ...([] as never)), "EBADF", "fd");
     }
     refusal(() => ioctlAny(fd, 1), "EBADF", "fd");
-    for (const file of [fd, dev1]) expect(refusal(() => file.close(), "EBADF", "fd").call).toBe("close");
+    for (const file of Object.values(files)) expect(refusal(() => file.close(), "EBADF", "fd").call).toBe("close");
     expect([fd.closed, host.open("/dev/ioasid").closed]).toEqual([true, false]);
   });
 });

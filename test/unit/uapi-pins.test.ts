@@ -19,7 +19,7 @@ describe("pins", () => {
     const step = fc.oneof({ weight: 3, arbitrary: range }, { weight: 2, arbitrary: fc.nat(100) });
     fc.assert(fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
       const account = new LockAccount(NO_LIMIT);
-      const pins = new Pins(account, 1);
+      const pins = new Pins(account, { name: "maps of ioasid 1", ioasid: 1 });
       const counts = new Array<number>(PAGES).fill(0);
       const held: (readonly [number, number])[] = [];
       for (const step of steps) {
@@ -44,7 +44,7 @@ describe("pins", () => {
   });
 
   it("keep no trace of a range that came and went inside another", () => {
-    const pins = new Pins(new LockAccount(NO_LIMIT), 1);
+    const pins = new Pins(new LockAccount(NO_LIMIT), { name: "maps of ioasid 1", ioasid: 1 });
     pins.pin(0, 99, true);
     for (const [first, last] of [[0, 0], [99, 99], [40, 60], [0, 99]] as const) {
       pins.pin(first, last, true);
@@ -55,7 +55,7 @@ describe("pins", () => {
 
   it("of two owners charge one page twice, and give back only their own", () => {
     const account = new LockAccount(NO_LIMIT);
-    const [a, b] = [new Pins(account, 1), new Pins(account, 2)];
+    const [a, b] = [new Pins(account, { name: "maps of ioasid 1", ioasid: 1 }), new Pins(account, { name: "maps of ioasid 2", ioasid: 2 })];
     a.pin(0, 9, true);
     b.pin(5, 14, true);
     expect(account.pages).toBe(20);
@@ -65,13 +65,13 @@ describe("pins", () => {
   });
 
   it("refuse to unpin what is not pinned", () => {
-    const pins = new Pins(new LockAccount(NO_LIMIT), 1);
+    const pins = new Pins(new LockAccount(NO_LIMIT), { name: "maps of ioasid 1", ioasid: 1 });
     pins.pin(1, 2, true);
     expect(() => pins.unpin(3, 3)).toThrow(RangeError);
   });
 
   it("reach the last page of the address space", () => {
-    const pins = new Pins(new LockAccount(NO_LIMIT), 1);
+    const pins = new Pins(new LockAccount(NO_LIMIT), { name: "maps of ioasid 1", ioasid: 1 });
     const last = 2 ** 52 - 1;
     pins.pin(last - 1, last, true);
     pins.pin(last, last, true);

@@ -29,8 +29,12 @@ describe("the table", () => {
     const ioasid = (nr: number): number => 0x3b00 + 0x40 + nr;
     const vfio = (nr: number): number => 0x3b00 + 100 + nr;
     expect(Object.fromEntries(Object.entries(REQUESTS).map(([number, { name }]) => [name, Number(number)]))).toEqual({
-      IOASID_CHECK_EXTENSION: ioasid(0), IOASID_ALLOC: ioasid(3), IOASID_FREE: ioasid(4), IOASID_GET_INFO: ioasid(5),
+      IOASID_CHECK_EXTENSION: ioasid(0), IOASID_REGISTER_MEMORY: ioasid(1), IOASID_UNREGISTER_MEMORY: ioasid(2), IOASID_ALLOC: ioasid(3), IOASID_FREE: ioasid(4), IOASID_GET_INFO: ioasid(5),
       IOASID_DMA_MAP: ioasid(6), IOASID_DMA_UNMAP: ioasid(7), IOASID_ALLOC_IOASID: ioasid(14),
+      IOASID_CREATE_NESTING: ioasid(8), IOASID_BIND_PGTABLE: ioasid(9), IOASID_UNBIND_PGTABLE: ioasid(10),
+      IOASID_INVALIDATE_CACHE: ioasid(13), IOASID_ALLOC_IOASID_PGTABLE: ioasid(15), IOASID_SET_DIRTY_TRACKING: ioasid(19),
+      IOASID_GET_DIRTY_BITMAP: ioasid(20), IOASID_GET_GROUP_STATE: ioasid(21), IOASID_DEVICE_GET_INFO: ioasid(22),
+      VFIO_GROUP_GET_DEVICE_FD: vfio(6),
       VFIO_BIND_IOASID_FD: vfio(22), VFIO_UNBIND_IOASID_FD: vfio(23), VFIO_ATTACH_IOASID: vfio(24), VFIO_DETACH_IOASID: vfio(25),
     });
     expect([requests.IOASID_MAP_DMA, requests.IOASID_UNMAP_DMA]).toEqual([requests.IOASID_DMA_MAP, requests.IOASID_DMA_UNMAP]);
@@ -39,7 +43,7 @@ describe("the table", () => {
   it("names every request as its constant is named, and its method after it", () => {
     for (const [number, { name, method }] of Object.entries(REQUESTS)) {
       expect((requests as Record<string, unknown>)[name]).toBe(Number(number));
-      const words = name.toLowerCase().replace(/^(ioasid|vfio)_/, "").split("_");
+      const words = name.toLowerCase().replace(/^(ioasid|vfio_group|vfio)_/, "").split("_");
       expect(method).toBe(words.map((word, i) => (i === 0 ? word : word[0]!.toUpperCase() + word.slice(1))).join(""));
     }
   });
@@ -56,7 +60,7 @@ describe("ioctl", () => {
     const { host } = fakeMachine();
     const ioasidFd = host.open("/dev/ioasid");
     const deviceFd = host.open("/dev/vfio/devices/dev1");
-    for (const unknown of [0x3b41, 0x3b63, -1, 1.5, NaN, "IOASID_ALLOC", undefined]) {
+    for (const unknown of [0x3b4b, 0x3b63, -1, 1.5, NaN, "IOASID_ALLOC", undefined]) {
       for (const fd of [ioasidFd, deviceFd]) {
         expect(refusal(() => ioctlAny(fd, unknown), "ENOTTY", "request").call).toBe("ioctl");
       }
@@ -108,10 +112,9 @@ describe("ioctl", () => {
 describe("structures", () => {
   const calls: [string, (arg: unknown) => unknown][] = (() => {
     const { host } = fakeMachine();
-    const [fd, dev] = [host.open("/dev/ioasid"), host.open("/dev/vfio/devices/dev1")];
+    const files = { ioasid: host.open("/dev/ioasid"), device: host.open("/dev/vfio/devices/dev1"), group: host.open("/dev/vfio/1") };
     return Object.entries(REQUESTS).filter(([, { fields }]) => fields.size > 0).map(([number, { name, fd: kind }]) => {
-      const file = kind === "ioasid" ? fd : dev;
-      return [name, (arg) => host.ioctl(file, Number(number) as never, arg as never)];
+      return [name, (arg) => host.ioctl(files[kind], Number(number) as never, arg as never)];
     });
   })();
 

@@ -1,5 +1,5 @@
-// Records that the engine leaves in its scratch area: runs of leaves, and ranges. Imports layout. Ranges are first..last,
-// inclusive.
+// Records in the engine's scratch area: runs of leaves and ranges that it answers, areas that it is to merge. Imports layout.
+// Ranges are first..last, inclusive.
 import * as L from "./layout.js";
 
 export interface Range {
@@ -13,6 +13,15 @@ export interface LeafRun extends Range {
   perm: number;
   lg2: number;
 }
+
+/** An area of a child: first..last -> what its parent maps from gpa on, with L.PERM_*. */
+export interface MergeArea extends Range {
+  gpa: bigint;
+  perm: number;
+}
+
+/** How many areas the scratch area holds. */
+export const MOST_AREAS = L.SCRATCH_BYTES / L.AREA_BYTES;
 
 /** Adds a run behind the others; one that goes on where the last ends, with leaves of the same kind, becomes part of it. */
 export function appendLeafRun(runs: LeafRun[], run: LeafRun): void {
@@ -39,4 +48,16 @@ export function readRanges(memory: WebAssembly.Memory, scratch: number, found: n
   return Array.from({ length: found }, (_none, n) => ({
     first: view.getBigUint64(n * L.RANGE_BYTES + L.RANGE_FIRST, true), last: view.getBigUint64(n * L.RANGE_BYTES + L.RANGE_LAST, true),
   }));
+}
+
+export function writeAreas(memory: WebAssembly.Memory, scratch: number, areas: readonly MergeArea[]): void {
+  const view = new DataView(memory.buffer, scratch, L.SCRATCH_BYTES);
+  areas.forEach(({ first, last, gpa, perm }, n) => {
+    const at = n * L.AREA_BYTES;
+    view.setBigUint64(at + L.AREA_FIRST, first, true);
+    view.setBigUint64(at + L.AREA_LAST, last, true);
+    view.setBigUint64(at + L.AREA_GPA, gpa, true);
+    view.setUint32(at + L.AREA_PERM, perm, true);
+    view.setUint32(at + L.AREA_AT, 0, true);
+  });
 }

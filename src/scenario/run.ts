@@ -1,0 +1,220 @@
+// Runs a scenario on a host of its own, step by step, and says of each step what came out and whether that was expected. Calls go
+// through the uAPI's table of requests: a request needs nothing here. Imports the host, the uAPI, dma, and its own folder; no Node
+// module. Steps count from 1.
+import type { SimulatedHost } from "../create-host.js";
+import { DmaFault } from "../dma/dma-fault.js";
+import type { DmaView } from "../dma/dma-view.js";
+import { IoctlError } from "../uapi/errno.js";
+import type { OpenFile } from "../uapi/open-file.js";
+import { describeStep, readLength } from "./describe.js";
+import { makeHost } from "./host.js";
+import {
+  verbOf, type ChargeStep, type Content, type DmaStep, type IoctlStep, type Json, type PutStep, type Scenario, type Step,
+  type TranslateStep, type Value, type Verb,
+} from "./scenario.js";
+import { ScenarioError } from "./scenario-error.js";
+import { bytesDiffer, bytesOf, CONSTANTS, differs, resolve, show, type Mismatch } from "./values.js";
+
+export interface StepReport {
+  /** From 1 on. */
+  readonly step: number;
+  readonly verb: Verb;
+  /** The step as the RFC writes it. */
+  readonly text: string;
+  readonly note?: string;
+  /** What came out, as text. */
+  readonly outcome: string;
+  /** What the call answered; undefined when it was refused. */
+  readonly value?: unknown;
+  readonly refusal?: IoctlError | DmaFault;
+  /** What is not as expected: the run ends with this step. */
+  readonly mismatch?: Mismatch;
+}
+
+/** What a step called `as` answered, and the fd that was asked. */
+export interface Bound {
+  readonly value: unknown;
+  readonly fd: unknown;
+}
+
+type Outcome = { readonly value: unknown } | { readonly refusal: IoctlError | DmaFault };
+/** What came out, as text; words where words are expected. */
+function valueText(step: Step, value: unknown): string {
+  if (value === undefined) return "ok";
+  const { expect } = step as { expect?: object };
+  if (!(value instanceof Uint8Array) || typeof expect !== "object" || !("words" in expect)) return show(value);
+  return [...new BigUint64Array(value.slice().buffer)].map(show).join(" ");
+}
+
+function isStructure(value: Json | undefined): value is { readonly [key: string]: Json } {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The call with this number, whatever its argument. */
+type AnyIoctl = (fd: unknown, request: unknown, ...args: unknown[]) => unknown;
+
+export class ScenarioRun {
+  /** Everything that a step has bound. */
+  readonly names = new Map<string, Bound>();
+  readonly #views = new Map<string, DmaView>();
+
+  private constructor(readonly scenario: Scenario, readonly host: SimulatedHost) {}
+
+  /** Throws ScenarioError when the host cannot be made. */
+  static async start(scenario: Scenario): Promise<ScenarioRun> {
+    return new ScenarioRun(scenario, await makeHost(scenario.host));
+  }
+
+  /**
+   * Runs the steps in order; after each the host is as that step left it. Ends with the first one that is not as expected. Throws
+   * ScenarioError for a step that fails for a reason that no expectation can name.
+   */
+  async *steps(): AsyncGenerator<StepReport> {
+    for (const [i, step] of this.scenario.steps.entries()) {
+      const report = await this.#report(step, i + 1);
+      yield report;
+      if (report.mismatch) return;
+    }
+  }
+
+  /** The number that a value of a step means, after that step. */
+  valueOf(value: Value): number | bigint {
+    return this.#resolve(value, this.scenario.steps.length) as number | bigint;
+  }
+
+  async #report(step: Step, number: number): Promise<StepReport> {
+    const outcome = await this.#outcome(step, number);
+    const mismatch = this.#compare(step, outcome, number);
+    const refused = "refusal" in outcome;
+    if (!refused && "as" in step && step.as !== undefined) {
+      this.names.set(step.as, { value: outcome.value, fd: "fd" in step ? this.#resolve(step.fd, number) : undefined });
+    }
+    return {
+      step: number, verb: verbOf(step), text: describeStep(step), ...(step.note === undefined ? {} : { note: step.note }),
+      outcome: refused ? outcome.refusal.message : valueText(step, outcome.value),
+      ...outcome, ...(mismatch ? { mismatch } : {}),
+    };
+  }
+
+  async #outcome(step: Step, number: number): Promise<Outcome> {
+    try {
+      return { value: await this.#perform(step, number) };
+    } catch (error) {
+      if (error instanceof IoctlError || error instanceof DmaFault) return { refusal: error };
+      if (error instanceof ScenarioError) throw error;
+      const reason = `${describeStep(step)}: ${error instanceof Error ? error.message : String(error)}`;
+      throw new ScenarioError("", reason, number, { cause: error });
+    }
+  }
+
+  #perform(step: Step, number: number): unknown {
+    const { host } = this;
+    const value = (text: Value): number | bigint => this.#resolve(text, number) as number | bigint;
+    if ("open" in step) return step.mode === undefined ? host.open(step.open) : host.open(step.open, Number(step.mode));
+    if ("ioctl" in step) return this.#ioctl(step, number);
+    if ("close" in step) return host.close(this.#resolve(step.close, number) as OpenFile);
+    if ("mmap" in step) return host.process.mmap(this.#resolve(step.mmap as Json, number) as Parameters<typeof host.process.mmap>[0]);
+    if ("munmap" in step) return host.process.munmap(value(step.munmap.hva), value(step.munmap.size));
+    if ("put" in step) return this.#put(step, number);
+    if ("get" in step) return host.process.bytes(value(step.get), readLength(step)).slice();
+    if ("charge" in step) return this.#charge(step, number);
+    return "dma" in step ? this.#dma(step, number) : this.#translate(step, number);
+  }
+
+  #ioctl({ ioctl, fd, arg }: IoctlStep, number: number): unknown {
+    const request = CONSTANTS.get(ioctl) ?? Number(ioctl);
+    const args = arg === undefined ? [] : [this.#resolve(arg, number)];
+    return (this.host.ioctl as AnyIoctl)(this.#resolve(fd, number), request, ...args);
+  }
+
+  #put({ put }: PutStep, number: number): void {
+    const pieces = put.map((piece) => {
+      const bytes = bytesOf(piece);
+      return { bytes, target: this.host.process.bytes(this.#resolve(piece.at, number) as number | bigint, bytes.length) };
+    });
+    for (const { bytes, target } of pieces) target.set(bytes);
+  }
+
+  #charge({ charge, fd }: ChargeStep, number: number): bigint {
+    if (fd === undefined) return this.host.process.locked;
+    const info = (this.host.ioctl as AnyIoctl)(this.#resolve(fd, number), CONSTANTS.get("IOASID_GET_INFO"), this.#resolve(charge, number));
+    return (info as { locked: bigint }).locked;
+  }
+
+  async #dma(step: DmaStep, number: number): Promise<unknown> {
+    const view = this.#view(step.dma);
+    if ("read" in step) return view.read(this.#resolve(step.read, number) as bigint, readLength(step));
+    return view.write(this.#resolve(step.write, number) as bigint, bytesOf(step));
+  }
+
+  #translate(step: TranslateStep, number: number): bigint {
+    const [iova, access] = "read" in step ? [step.read, "r" as const] : [step.write, "w" as const];
+    return this.#view(step.translate).translate(this.#resolve(iova, number) as bigint, access);
+  }
+
+  #view(device: string): DmaView {
+    let view = this.#views.get(device);
+    if (view === undefined) {
+      view = this.host.device(device).dma();
+      this.#views.set(device, view);
+    }
+    return view;
+  }
+
+  #resolve(value: Json, number: number): unknown {
+    return resolve(value, (name) => this.#lookUp(name, number));
+  }
+
+  #lookUp(path: string, number: number): unknown {
+    const [name = "", ...fields] = path.split(".");
+    const bound = this.names.get(name);
+    if (bound === undefined) {
+      const constant = CONSTANTS.get(path);
+      if (constant !== undefined) return constant;
+      throw new ScenarioError("", `"$${name}" has no value: the step that is called so was refused`, number);
+    }
+    let value = bound.value;
+    for (const field of fields) {
+      if (typeof value !== "object" || value === null || !(field in value)) {
+        throw new ScenarioError("", `"$${path}": ${show(value)} has no field "${field}"`, number);
+      }
+      value = (value as Record<string, unknown>)[field];
+    }
+    return value;
+  }
+
+  #compare(step: Step, outcome: Outcome, number: number): Mismatch | undefined {
+    const { expect } = step as { readonly expect?: Json };
+    const isAccess = "dma" in step || "translate" in step;
+    if (isStructure(expect) && "errno" in expect) return this.#compareRefusal(expect, "expect", IoctlError, outcome, number);
+    if (isAccess && isStructure(expect) && "fault" in expect) {
+      return this.#compareRefusal(expect["fault"]!, "expect.fault", DmaFault, outcome, number);
+    }
+    if ("refusal" in outcome) {
+      return { what: "expect", expected: expect === undefined ? "no refusal" : JSON.stringify(expect), got: outcome.refusal.message };
+    }
+    if (expect === undefined) return undefined;
+    if ("get" in step || "dma" in step) return bytesDiffer(bytesOf(expect as unknown as Content), outcome.value as Uint8Array);
+    if ("translate" in step) return this.#compareAddress(step.expect, outcome.value as bigint, number);
+    return differs(this.#resolve(expect, number), outcome.value, "expect");
+  }
+
+  #compareRefusal(
+    expected: Json, what: string, kind: typeof IoctlError | typeof DmaFault, outcome: Outcome, number: number,
+  ): Mismatch | undefined {
+    if ("refusal" in outcome && outcome.refusal instanceof kind) {
+      const mismatch = differs(this.#resolve(expected, number), outcome.refusal, what);
+      return mismatch && { ...mismatch, got: `${mismatch.got}: ${outcome.refusal.message}` };
+    }
+    const value = "value" in outcome && outcome.value !== undefined ? `, but ${show(outcome.value)}` : "";
+    return { what: "expect", expected: JSON.stringify(expected), got: "refusal" in outcome ? outcome.refusal.message : `no refusal${value}` };
+  }
+
+  #compareAddress(expect: TranslateStep["expect"], got: bigint, number: number): Mismatch | undefined {
+    if ("hpa" in expect) return differs(this.#resolve(expect.hpa, number), got, "expect.hpa");
+    const hva = BigInt(this.#resolve((expect as { readonly hva: Value }).hva, number) as number | bigint);
+    const backing = this.host.process.find(Number(hva >> 12n));
+    if (backing === undefined) return { what: "expect.hva", expected: `0x${hva.toString(16)}, which is not mapped`, got: show(got) };
+    return differs(hva + backing.delta, got, "expect.hva");
+  }
+}

@@ -1,0 +1,134 @@
+// Running scenarios: the bundled ones are as they say; and what ends a run, with what words.
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import type { DeviceOptions, HostOptions } from "../../src/create-host.js";
+import type { IommuOptions } from "../../src/iommu/model.js";
+import type { StepReport } from "../../src/scenario/run.js";
+import type { DeviceSpec, HostSpec, IommuSpec, Step } from "../../src/scenario/scenario.js";
+import { readJson, reports, SCENARIOS, type Node } from "./scenario-files.js";
+
+const START = [
+  { mmap: { hva: "0x40000000", size: "0x4000" }, as: "ram" },
+  { put: [{ at: "0x40001000", bytes: "01 02 03 04" }, { at: "0x40001008", words: ["0x1122334455667788", 5] }, { at: "0x40002000", fill: "0xee", length: 3 }] },
+  { open: "/dev/ioasid", as: "fd" },
+  { open: "/dev/vfio/devices/dev1", as: "dev" },
+  { ioctl: "VFIO_BIND_IOASID_FD", fd: "$dev", arg: "$fd", as: "label" },
+  { ioctl: "IOASID_ALLOC", fd: "$fd", as: "gpa" },
+  { ioctl: "VFIO_ATTACH_IOASID", fd: "$dev", arg: { ioasid: "$gpa" } },
+  { ioctl: "IOASID_DMA_MAP", fd: "$fd", arg: { ioasid: "$gpa", iova: 0, vaddr: "$ram.hva", size: "0x4000" } },
+];
+
+/** The report of a step that follows a mapped device. */
+async function last(step: object, ...before: object[]): Promise<StepReport> {
+  const all = await reports({ scenario: 1, name: "test", host: { memory: { ram: 0x10000, arena: 0x400000 } }, steps: [...START, ...before, step] });
+  expect(all).toHaveLength(START.length + before.length + 1);
+  return all.at(-1)!;
+}
+
+describe("the bundled scenarios", () => {
+  it.each(SCENARIOS)("%s: every step is as expected", async (name) => {
+    const json = readJson(name);
+    const all = await reports(json);
+    expect(all.filter(({ mismatch }) => mismatch)).toEqual([]);
+    expect(all).toHaveLength((json["steps"] as Node[]).length);
+  });
+});
+
+describe("a step", () => {
+  it.each<[string, object, object]>([
+    ["reads by DMA what was put as bytes, words and fill", { dma: "dev1", read: "0x1000", expect: { bytes: "01020304 00000000 88776655 44332211 05" } }, { outcome: "0102030400000000 8877665544332211 05" }],
+    ["reads words", { dma: "dev1", read: "0x1008", expect: { words: ["0x1122334455667788"] } }, { outcome: "0x1122334455667788" }],
+    ["reads a fill", { get: "0x40002000", expect: { fill: "0xee", length: 3 } }, { outcome: "eeeeee" }],
+    ["translates to hpa by name", { translate: "dev1", read: "0x0", expect: { hpa: "$ram.hpa" } }, {}],
+    ["writes by DMA", { dma: "dev1", write: "0x3ffe", bytes: "aa bb" }, { outcome: "ok" }],
+    ["answers what it must", { ioctl: "IOASID_GET_INFO", fd: "$fd", arg: "$gpa", expect: { devices: ["dev1"], mappings: 1, parent: null } }, {}],
+    ["knows constants", { ioctl: "IOASID_CHECK_EXTENSION", fd: "$fd", arg: "$IOASID_EXT_UNMAP_ALL", expect: 1 }, { value: 1 }],
+    ["takes a request by number, and an fd by number", { ioctl: "0x3b43", fd: 3, expect: 2 }, { value: 2 }],
+    ["takes u32 fields as text", { ioctl: "IOASID_DMA_UNMAP", fd: "$fd", arg: { ioasid: "0x1", flags: "0x2" }, expect: { size: 16384 } }, {}],
+    ["is refused as it must", { close: 99, expect: { errno: "EBADF", field: "fd", value: 99 } }, { outcome: expect.stringContaining("EBADF") }],
+    ["faults as it must", { dma: "dev1", read: "0x4000", expect: { fault: { reason: "not-present", label: "$label", stage: 2 } } }, {}],
+    ["shows the charge", { charge: "process", expect: "0x4000" }, { value: 0x4000n }],
+  ])("%s", async (_name, step, report) => {
+    const got = await last(step);
+    expect(got.mismatch).toBeUndefined();
+    expect(got).toMatchObject(report);
+  });
+
+  it.each<[string, object, object]>([
+    ["a call that is refused and should not be", { ioctl: "IOASID_FREE", fd: "$fd", arg: "$gpa" }, { what: "expect", expected: "no refusal", got: expect.stringContaining("IOASID_FREE: EBUSY") }],
+    ["a call that passes and should not", { ioctl: "IOASID_ALLOC", fd: "$fd", expect: { errno: "ENOSPC" } }, { expected: '{"errno":"ENOSPC"}', got: "no refusal, but 2" }],
+    ["another errno", { ioctl: "IOASID_FREE", fd: "$fd", arg: 7, expect: { errno: "EBUSY" } }, { what: "expect.errno", expected: '"EBUSY"', got: expect.stringContaining('"ENOENT": IOASID_FREE') }],
+    ["another object in the way", { ioctl: "IOASID_FREE", fd: "$fd", arg: "$gpa", expect: { errno: "EBUSY", conflict: { kind: "device", device: "dev2" } } }, { what: "expect.conflict.device" }],
+    ["another result", { ioctl: "IOASID_GET_INFO", fd: "$fd", arg: "$gpa", expect: { locked: "0x1000" } }, { what: "expect.locked", expected: "4096", got: "0x4000" }],
+    ["a field that is not there", { ioctl: "IOASID_GET_INFO", fd: "$fd", arg: "$gpa", expect: { colour: "red" } }, { what: "expect.colour", got: "undefined" }],
+    ["another byte", { dma: "dev1", read: "0x1000", expect: { bytes: "01 02 ff" } }, { what: "expect: bytes from 2 on", expected: "ff", got: "03" }],
+    ["DMA that should fault", { dma: "dev1", read: "0x1000", expect: { fault: { reason: "blocked" } } }, { got: expect.stringContaining("no refusal") }],
+    ["DMA that should not", { dma: "dev1", read: "0x4000", expect: { bytes: "00" } }, { got: expect.stringContaining("not-present") }],
+    ["another fault", { dma: "dev1", read: "0x4000", expect: { fault: { reason: "not-present", stage: 1 } } }, { what: "expect.fault.stage", expected: "1" }],
+    ["another place", { translate: "dev1", read: "0x1000", expect: { hva: "0x40002000" } }, { what: "expect.hva" }],
+    ["a place of the process that is not there", { translate: "dev1", read: "0x1000", expect: { hva: "0x50000000" } }, { expected: "0x50000000, which is not mapped" }],
+    ["another charge", { charge: "$gpa", fd: "$fd", expect: 0 }, { expected: "0", got: "0x4000" }],
+  ])("%s is a mismatch", async (_name, step, mismatch) => {
+    expect((await last(step)).mismatch).toMatchObject(mismatch);
+  });
+
+  it("writes all of its pieces or none", async () => {
+    const put = { put: [{ at: "0x40003000", bytes: "ff" }, { at: "0x50000000", bytes: "ff" }], expect: { errno: "EFAULT", value: "0x50000000" } };
+    expect((await last({ get: "0x40003000", expect: { bytes: "00" } }, put)).mismatch).toBeUndefined();
+  });
+
+  it("is described as the RFC writes it", async () => {
+    const { text } = await last({ ioctl: "IOASID_DMA_MAP", fd: "$fd", arg: { ioasid: "$gpa", iova: "0x10000", vaddr: "$ram.hva", size: 4096 } });
+    expect(text).toBe("ioctl(fd, IOASID_DMA_MAP, { .ioasid = gpa, .iova = 0x10000, .vaddr = ram.hva, .size = 4096 })");
+  });
+});
+
+describe("what no expectation can name ends with an error", () => {
+  const fails = (...steps: object[]) => reports({ scenario: 1, name: "test", steps });
+
+  it("a name of a step that was refused", async () => {
+    const refused = { open: "/dev/nothing", as: "nothing", expect: { errno: "ENOENT" } };
+    await expect(fails(refused, { close: "$nothing" })).rejects.toThrow('step 2: "$nothing" has no value: the step that is called so was refused');
+  });
+
+  it("a field that an answer does not have", async () => {
+    await expect(fails({ mmap: { hva: 0, size: 4096 }, as: "ram" }, { get: "$ram.gpa", expect: { bytes: "00" } })).rejects.toThrow(/step 2: "\$ram.gpa": .* has no field "gpa"/);
+  });
+
+  it("a host that cannot be made", async () => {
+    const scenario = { scenario: 1, name: "test", host: { iommus: [{ preset: "vtd", granule: 65536 }] }, steps: [{ charge: "process", expect: 0 }] };
+    await expect(reports(scenario)).rejects.toThrow(/^\$\.host: iommus\.granule/);
+  });
+});
+
+it("the example of the documentation is as it says", async () => {
+  const [, example = ""] = /```json\n(.*?)```/s.exec(readFileSync("docs/scenarios.md", "utf8")) ?? [];
+  const all = await reports(JSON.parse(example));
+  expect(all).toHaveLength(13);
+  expect(all.at(-1)!.mismatch).toBeUndefined();
+});
+
+/** What the types of the format know, the schema knows too; and what createHost knows, both. */
+const IOMMU: Required<IommuSpec> & Record<keyof IommuOptions, unknown> = {
+  name: "smmu", preset: "smmuv3", stage: 2, granule: "0x4000", addressWidth: 40, outputWidth: 44, reserved: [{ first: 0, last: "0xfff", why: "a test" }],
+  nesting: true, pageRequests: false, dirtyTracking: false, pasidBits: 8,
+};
+const DEVICE: Required<DeviceSpec> & Record<keyof DeviceOptions, unknown> = { name: "dev1", rid: "0x20", iommu: "smmu", group: 3 };
+const HOST: Required<HostSpec> & Record<Exclude<keyof HostOptions, "ram" | "firstIotlbId">, unknown> = {
+  memory: { ram: 0x10000, arena: "0x1000000", shared: false }, iommus: [IOMMU], devices: [DEVICE], lockLimit: "0xffffffffffffffff", strictAttach: true,
+  accounting: "fd", slots: 64, routes: 64, domains: 64, ports: { count: 1, iotlbSets: 64, lanes: 64, faults: 64 },
+};
+const STEPS: readonly Step[] = [
+  { open: "/dev/vfio/3" }, { open: "/dev/ioasid", as: "fd" }, { open: "/dev/vfio/devices/dev1", as: "dev" },
+  { ioctl: "VFIO_BIND_IOASID_FD", fd: "$dev", arg: "$fd", as: "label" },
+  { ioctl: "IOASID_DEVICE_GET_INFO", fd: "$fd", arg: "$label", expect: {
+    group: 3, iommu: "smmu", addressWidth: 40, outputWidth: 44, alignment: 0x4000, reserved: [{ first: 0, last: 0xfff }], pageRequests: false,
+    dirtyTracking: false, pasidBits: 8, nesting: { hardware: ["aarch64-stage1"] },
+  } },
+  { dma: "dev1", write: 0, words: ["0x1"], expect: { fault: { reason: "blocked" } } }, { charge: "process", expect: 0 },
+];
+
+it("every option of a host and its IOMMUs reaches createHost", async () => {
+  const all = await reports({ scenario: 1, name: "all options", host: HOST, steps: STEPS });
+  expect(all.map(({ mismatch }) => mismatch)).toEqual(STEPS.map(() => undefined));
+});
