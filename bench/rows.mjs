@@ -6,8 +6,9 @@ import { rows as formatWalk } from "./rows/format-walk.mjs";
 import { rows as generic } from "./rows/generic.mjs";
 import { rows as iotlbHit } from "./rows/iotlb-hit.mjs";
 import { rows as map } from "./rows/map.mjs";
+import { rows as parentChange } from "./rows/parent-change.mjs";
 import { rows as scalar } from "./rows/scalar.mjs";
 import { rows as shadow } from "./rows/shadow.mjs";
 import { rows as slot } from "./rows/slot.mjs";
 
-export const ROWS = [...iotlbHit, ...coldWalk, ...formatWalk, ...generic, ...slot, ...scalar, ...map, ...shadow, ...anchor];
+export const ROWS = [...iotlbHit, ...coldWalk, ...formatWalk, ...generic, ...slot, ...scalar, ...map, ...shadow, ...parentChange, ...anchor];

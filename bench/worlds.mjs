@@ -1,5 +1,5 @@
 // What the rows translate: engines with mapped domains and a full pool of random requests.
-import { Engine } from "../dist/index.js";
+import { createHost, DmaFault, Engine } from "../dist/index.js";
 import * as L from "../dist/engine/layout.js";
 import { VTD } from "./formats.mjs";
 import { randomBelow } from "./random.mjs";
@@ -197,4 +197,42 @@ function guestDomain(engine, leafTables) {
     }
   }
   return engine.createDomain({ ...VTD_4_LEVEL, guestRoot: SLOT });
+}
+
+/**
+ * Two spaces with a device: a parent of single-page maps, and a child that has as many single-page areas over them, in another
+ * order. Returns { fd, areas, parent, child, behind(n), reached(n) }; each space has { ioasid, iovaOf(n), vaddrOf(n) } for its nth page, and `reached`
+ * says whether the child's nth page, which is over the parent's page `behind(n)`, leads to its memory; it throws if it leads elsewhere.
+ */
+export async function nestedSpaces(areas) {
+  // Prime to every count of areas that the rows have.
+  const STEP = 617;
+  const HVA = 2 ** 40;
+  const CHILD = 2 ** 38;
+  const host = await createHost({
+    memory: { ram: 0, arena: 4 * MIB + Math.ceil(areas / TABLE_PAGES) * 4 * PAGE }, ports: { count: 1, iotlbSets: NO_IOTLB, lanes: 16 },
+  });
+  const { hpa } = host.process.mmap({ hva: BigInt(HVA), size: BigInt(areas * PAGE), backing: "zero" });
+  const [fd, device] = [host.open("/dev/ioasid"), host.open("/dev/vfio/devices/dev1")];
+  device.bindIoasidFd({ ioasidFd: fd });
+  const address = (base, page) => BigInt(base + page * PAGE);
+  const behind = (n) => (n * STEP) % areas;
+  const parent = { ioasid: fd.alloc(), iovaOf: (n) => address(0, n), vaddrOf: (n) => address(HVA, n) };
+  device.attachIoasid({ ioasid: parent.ioasid });
+  const child = { ioasid: fd.createNesting({ parent: parent.ioasid }), iovaOf: (n) => address(CHILD, n), vaddrOf: (n) => address(0, behind(n)) };
+  device.attachIoasid({ ioasid: child.ioasid });
+  for (const { ioasid, iovaOf, vaddrOf } of [parent, child]) {
+    for (let n = 0; n < areas; n++) fd.dmaMap({ ioasid, iova: iovaOf(n), vaddr: vaddrOf(n), size: BigInt(PAGE) });
+  }
+  const view = host.device("dev1").dma();
+  const reached = (n) => {
+    try {
+      if (view.translate(child.iovaOf(n)) === hpa + address(0, behind(n))) return true;
+    } catch (error) {
+      if (error instanceof DmaFault) return false;
+      throw error;
+    }
+    throw new Error(`page ${n} of the child leads elsewhere`);
+  };
+  return { fd, areas, parent, child, behind, reached };
 }

@@ -13,7 +13,7 @@ import type { Ioasid } from "../../src/uapi/ioasid.js";
 import type { IoasidFd } from "../../src/uapi/ioasid-fd.js";
 import type { Area } from "../../src/uapi/map-source.js";
 import type { Pins } from "../../src/uapi/pins.js";
-import { covers, dropsSince, header, idOwners, liveDomains, openPorts, type EngineView, type LiveDomain } from "./engine-state.js";
+import { covers, dropsSince, header, idOwners, liveDomains, openPorts, OracleError, type EngineView, type LiveDomain } from "./engine-state.js";
 import { expectNoLeaks } from "./frame-leaks.js";
 import { readU32, readU64 } from "./memory-words.js";
 
@@ -72,6 +72,7 @@ export function spacesOf(fd: IoasidFd): Ioasid[] {
       if (!(error instanceof IoctlError)) throw error;
     }
   }
+  if (spaces.at(-1)?.number === LAST_IOASID) throw new OracleError(`fd ${fd.number} may have ioasids above ${LAST_IOASID}, which are not looked at`);
   return spaces;
 }
 
