@@ -49,6 +49,19 @@ export function hostDigest(host: SimulatedHost, fds: Iterable<IoasidFd>): object
 const textOf = (value: unknown): string => JSON.stringify(value, (_key, each: unknown) => (typeof each === "bigint" ? each.toString(16) : each));
 const byText = (a: unknown, b: unknown): number => (textOf(a) < textOf(b) ? -1 : 1);
 
+/** Where two digests differ first, with both values; undefined when they are equal. */
+export function differenceOf(before: unknown, after: unknown, path = "state"): string | undefined {
+  if (typeof before !== "object" || typeof after !== "object" || before === null || after === null) {
+    return Object.is(before, after) ? undefined : `${path}: ${textOf(before)} is now ${textOf(after)}`;
+  }
+  const keys = new Set([...Object.keys(before), ...Object.keys(after)]);
+  for (const key of keys) {
+    const difference = differenceOf(Reflect.get(before, key), Reflect.get(after, key), `${path}.${key}`);
+    if (difference !== undefined) return difference;
+  }
+  return undefined;
+}
+
 /** The ioasids of an fd, found by asking for them. */
 export function spacesOf(fd: IoasidFd): Ioasid[] {
   const spaces: Ioasid[] = [];
