@@ -1,10 +1,13 @@
 // All-or-nothing: every call of every flow fails at each of its allocations in turn, leaves no trace, and then succeeds; at the
 // end everything is as without the failures. And proof that the digest behind this sees each kind of trace.
+import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import {
   IOASID_ALLOC_IOASID_PGTABLE, IOASID_BIND_PGTABLE, IOASID_DMA_MAP, IOASID_SET_DIRTY_TRACKING, IOASID_UNBIND_PGTABLE, IoctlError,
   VFIO_ATTACH_IOASID, type SimulatedHost,
 } from "../../src/index.js";
+import { parseScenario } from "../../src/scenario/read.js";
+import { ScenarioRun } from "../../src/scenario/run.js";
 import type { Ioasid } from "../../src/uapi/ioasid.js";
 import { failEachAllocation, noteFds } from "../oracle/fail-each.js";
 import { differenceOf, hostDigest, spacesOf } from "../oracle/host-digest.js";
@@ -21,6 +24,17 @@ describe.each(FLOWS.map((flow) => [flow.name, flow] as const))("%s", (_name, flo
     // Maps and attaches of each flow need frames.
     expect(failures.counts.get(IOASID_DMA_MAP)).toBeGreaterThan(0);
     expect(failures.counts.get(VFIO_ATTACH_IOASID)).toBeGreaterThan(0);
+  });
+});
+
+const SCENARIOS = ["scenarios", "test/scenarios"].flatMap((folder) => readdirSync(folder).map((name) => `${folder}/${name}`));
+
+describe("a scenario", () => {
+  it.each(SCENARIOS)("%s goes as written, with calls that fail at each of their allocations first", async (path) => {
+    const run = await ScenarioRun.start(parseScenario(readFileSync(path, "utf8")));
+    const { counts } = failEachAllocation(run.host);
+    for await (const { step, mismatch } of run.steps()) expect(mismatch, `step ${step}`).toBeUndefined();
+    expect(Math.max(...counts.values())).toBeGreaterThan(0);
   });
 });
 
