@@ -7,7 +7,8 @@ export default defineConfig({
     // CI closes with the counts of this file (.ci/run).
     reporters: process.env["CI"] ? ["default", ["json", { outputFile: "build/vitest.json" }]] : ["default"],
     projects: [
-      { test: { name: "unit", include: ["test/unit/**/*.test.ts"], setupFiles } },
+      // A time limit catches what hangs; how fast a machine is must not decide.
+      { test: { name: "unit", include: ["test/unit/**/*.test.ts"], testTimeout: 60_000, setupFiles } },
       { test: { name: "whole", include: ["test/whole/**/*.test.ts"], testTimeout: 120_000, setupFiles } },
       // npm run test:long; the properties with many more runs.
       { test: {

@@ -11,7 +11,7 @@ import { dispatch } from "./format/list";
 import { inSection, invalidate } from "./invalidate";
 import { CleanLeaves, DirtyLeaves, TrackLeaves, UntrackLeaves } from "./table/dirty";
 import { LeafRuns, VisitLeaves } from "./table/leaves";
-import { isInput } from "./table/map";
+import { Check } from "./table/map";
 import { PlanMerge, PutMerge } from "./table/merge";
 
 /** Two tables of the kernel's, and entries of one mean the same in the other: a STATUS_*. */
@@ -63,7 +63,7 @@ export function merge(engine: usize, childIndex: u32, parentIndex: u32, first: u
 
 /** Has the domain tables of the kernel's for that range? Otherwise ENGINE_FOUND says that it has not. */
 function owns(engine: usize, domain: usize, first: u64, last: u64): bool {
-  if (!(load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST) && isInput(domain, first, last)) return true;
+  if (!(load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST) && Check.isInput(domain, first, last)) return true;
   store<u32>(engine, RECORDS_REFUSED, ENGINE_FOUND);
   return false;
 }

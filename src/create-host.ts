@@ -1,27 +1,16 @@
 // Makes a simulated host: the engine, its IOMMUs, its devices, the uAPI over them, and the devices' DMA views.
 // Imports every layer but trace and cli.
-import { DmaView } from "./dma/dma-view.js";
 import { Engine, type EngineOptions } from "./engine/engine.js";
-import { EngineError, integerIn } from "./engine/errors.js";
+import { EngineError } from "./engine/errors.js";
 import type { Port } from "./engine/port.js";
+import { type DeviceOptions, deviceSpecs } from "./host-devices.js";
+import { HostDevice } from "./host-device.js";
 import { Iommu } from "./iommu/iommu.js";
 import { modelOf, type IommuOptions } from "./iommu/model.js";
 import { Host } from "./uapi/host.js";
 
 /** RAM of an owned memory begins here; not at its memory offset, so that the two are never mixed up. */
 const RAM_HPA = 0x100000000n;
-const LAST_RID = 0xffff;
-
-export interface DeviceOptions {
-  /** As in /dev/vfio/devices/<name>. */
-  name: string;
-  /** Requester id: bus << 8 | device << 3 | function. */
-  rid: number;
-  /** Name of its IOMMU. Default: the first. */
-  iommu?: string;
-  /** Number of its IOMMU group, 0..2^31-1; devices of one number share the group, and its IOMMU. Default: a group of its own. */
-  group?: number;
-}
 
 /** A range of host-physical addresses whose bytes are in an adopted memory; all multiples of 4096. */
 export interface RamOptions {
@@ -49,14 +38,6 @@ export interface HostOptions extends EngineOptions {
   accounting?: "ioasid" | "fd";
 }
 
-/** A device of the host, as a device model sees it. */
-export interface HostDevice {
-  readonly name: string;
-  readonly rid: number;
-  /** A view of memory through the IOMMU, for DMA without a PASID. */
-  dma(): DmaView;
-}
-
 export class SimulatedHost extends Host {
   readonly engine: Engine;
   readonly iommus: ReadonlyMap<string, Iommu>;
@@ -77,13 +58,9 @@ export class SimulatedHost extends Host {
   /** Throws EngineError BAD_ARGUMENT when there is no such device. */
   device(name: string): HostDevice {
     const device = this.devices().find((each) => each.name === name);
-    if (!device) {
-      const names = this.devices().map((each) => each.name).join(", ");
-      throw new EngineError("BAD_ARGUMENT", `no device "${String(name)}"; there are ${names}`, "name", name);
-    }
-    const { rid } = device;
-    const binding = () => this.labelOf(rid);
-    return { name, rid, dma: () => new DmaView(this.engine, this.port, { name, rid, binding }) };
+    if (device) return new HostDevice(this, device);
+    const names = this.devices().map((each) => each.name).join(", ");
+    throw new EngineError("BAD_ARGUMENT", `no device "${String(name)}"; there are ${names}`, "name", name);
   }
 }
 
@@ -95,47 +72,6 @@ function makeIommus(engine: Engine, options: readonly IommuOptions[]): Map<strin
     iommus.set(name, new Iommu(engine, name, modelOf(each)));
   }
   return iommus;
-}
-
-type CheckedDevice = Required<DeviceOptions>;
-
-function checkDevices(options: readonly DeviceOptions[], iommus: Map<string, Iommu>): CheckedDevice[] {
-  const [first = ""] = iommus.keys();
-  const names = new Set<string>();
-  const rids = new Set<number>();
-  const groups = chooseGroups(options);
-  return options.map(({ name, rid, iommu = first }, index) => {
-    if (typeof name !== "string" || !/^[\w.:-]+$/.test(name) || names.has(name)) {
-      throw new EngineError("BAD_OPTION", `must be a new name of letters, digits and ._:-, not ${String(name)}`, "devices.name", name);
-    }
-    if (rids.has(integerIn("devices.rid", rid, 0, LAST_RID))) {
-      throw new EngineError("BAD_OPTION", `two devices have the requester id 0x${rid.toString(16)}`, "devices.rid", rid);
-    }
-    if (!iommus.has(iommu)) {
-      throw new EngineError("BAD_OPTION", `no IOMMU "${iommu}"; there are ${[...iommus.keys()].join(", ")}`, "devices.iommu", iommu);
-    }
-    names.add(name);
-    rids.add(rid);
-    return { name, rid, iommu, group: groups[index]! };
-  }).map(oneIommuAGroup);
-}
-
-/** Groups without a number get the lowest ones that are free, from 1 up. */
-function chooseGroups(options: readonly DeviceOptions[]): number[] {
-  const given = new Set(options.map(({ group }) => group));
-  let next = 1;
-  return options.map(({ group }) => {
-    if (group !== undefined) return integerIn("devices.group", group, 0, 2 ** 31 - 1);
-    while (given.has(next)) next++;
-    return next++;
-  });
-}
-
-function oneIommuAGroup(device: CheckedDevice, _index: number, devices: readonly CheckedDevice[]): CheckedDevice {
-  const other = devices.find(({ group, iommu }) => group === device.group && iommu !== device.iommu);
-  if (other === undefined) return device;
-  const reason = `${device.name} and ${other.name} share group ${device.group} behind two IOMMUs`;
-  throw new EngineError("BAD_OPTION", reason, "devices.group", device.group);
 }
 
 function makeRam(engine: Engine, options: HostOptions): RamOptions[] {
@@ -169,5 +105,5 @@ export async function createHost(options: HostOptions = {}): Promise<SimulatedHo
   const engine = await Engine.create(options);
   const made = makeIommus(engine, iommus);
   const ram = makeRam(engine, options);
-  return new SimulatedHost(engine, { engine, iommus: made, devices: checkDevices(devices, made), ram, lockLimit, strictAttach, accounting });
+  return new SimulatedHost(engine, { engine, iommus: made, devices: deviceSpecs(devices, made), ram, lockLimit, strictAttach, accounting });
 }

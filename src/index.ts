@@ -1,6 +1,9 @@
 // The public surface of `ioasid`. No Node module, no dependency, no command line.
 export { createHost, SimulatedHost } from "./create-host.js";
-export type { DeviceOptions, HostDevice, HostOptions, RamOptions } from "./create-host.js";
+export type { HostOptions, RamOptions } from "./create-host.js";
+export { HostDevice } from "./host-device.js";
+export type { EnqcmdHandler } from "./host-device.js";
+export type { DeviceOptions } from "./host-devices.js";
 export { DmaFault } from "./dma/dma-fault.js";
 export type { DmaFaultDetails, DmaFaultReason } from "./dma/dma-fault.js";
 export { DmaView } from "./dma/dma-view.js";
@@ -24,5 +27,8 @@ export { O_RDWR } from "./uapi/host.js";
 export { VfioDeviceFd } from "./uapi/device-fd.js";
 export { IoasidFd } from "./uapi/ioasid-fd.js";
 export { VfioGroupFd } from "./uapi/group-fd.js";
+export { KvmFd } from "./uapi/kvm-fd.js";
+export type { EnqcmdResult } from "./uapi/kvm-fd.js";
+export type { DeviceKind, PasidUse } from "./uapi/device-kind.js";
 export type { BackingArgument, Mapped, Mmap } from "./uapi/process.js";
 export * from "./uapi/requests.js";

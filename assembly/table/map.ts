@@ -122,25 +122,28 @@ function putLeaves<F extends Format>(entry: usize, level: u32, lg2: u32, n: u32,
   for (; n; n--, entry += repeat << 3, hpa += <u64>1 << lg2) fillRun(entry, repeat, f.makeLeaf(level, lg2, hpa, perm), 0);
 }
 
-/** Does [first..last] lie in the input space of the domain, in one half of it? */
-export function isInput(domain: usize, first: u64, last: u64): bool {
-  const bias = load<u64>(domain, DOMAIN_BIAS);
-  const outside = ~load<u64>(domain, DOMAIN_ADDRESS_MASK);
-  return first <= last && (((first + bias) | (last + bias)) & load<u64>(domain, DOMAIN_HIGH)) == 0 && (first & outside) == (last & outside);
+@unmanaged
+export abstract class Check {
+  /** Does [first..last] lie in the input space of the domain, in one half of it? */
+  @inline static isInput(domain: usize, first: u64, last: u64): bool {
+    const bias = load<u64>(domain, DOMAIN_BIAS);
+    const beyond = ((first + bias) | (last + bias)) & load<u64>(domain, DOMAIN_HIGH);
+    return first <= last && (beyond | ((first ^ last) & ~load<u64>(domain, DOMAIN_ADDRESS_MASK))) == 0;
+  }
+
+  /** Status of a map from [first..last] to what begins at `output`, before any table is looked at. The domain owns its table. */
+  @inline static input<F extends Format>(domain: usize, first: u64, last: u64, output: u64, perm: u32): u32 {
+    const f = changetype<F>(0);
+    if (perm > 7 || !(f.expressible() & (1 << perm))) return STATUS_PERM;
+    if (((first | (last + 1) | output) & ((<u64>1 << f.smallLg2()) - 1)) != 0 || last < first) return STATUS_ALIGN;
+    return Check.isInput(domain, first, last) ? STATUS_OK : STATUS_RANGE;
+  }
 }
 
-/** Status of a map from [first..last] to what begins at `output`, before any table is looked at. */
-export function checkInput<F extends Format>(domain: usize, first: u64, last: u64, output: u64, perm: u32): u32 {
-  const f = changetype<F>(0);
-  if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST) return STATUS_NOT_OWNED;
-  if (perm > 7 || !(f.expressible() & (1 << perm))) return STATUS_PERM;
-  if (((first | (last + 1) | output) & lowBits(f.smallLg2())) != 0 || last < first) return STATUS_ALIGN;
-  return isInput(domain, first, last) ? STATUS_OK : STATUS_RANGE;
-}
-
-/** The same for outputs that are hpa, and leaves of `sizes`. */
+/** The same for any domain, outputs that are hpa, and leaves of `sizes`. */
 function checkRange<F extends Format>(domain: usize, first: u64, last: u64, hpa: u64, perm: u32, sizes: u64): u32 {
-  const status = checkInput<F>(domain, first, last, hpa, perm);
+  if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST) return STATUS_NOT_OWNED;
+  const status = Check.input<F>(domain, first, last, hpa, perm);
   if (status != STATUS_OK) return status;
   if (!((sizes >> changetype<F>(0).smallLg2()) & 1)) return STATUS_ALIGN;
   const hpaLast = hpa + (last - first);

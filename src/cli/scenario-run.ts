@@ -62,7 +62,8 @@ export function failureLine({ file, failure }: FileOutcome): string {
 function pathOfStep(step: Step, run: ScenarioRun): ShownStep["path"] {
   if (!("dma" in step) && !("translate" in step)) return undefined;
   const [iova, write]: [Value, boolean] = "read" in step ? [step.read, false] : [step.write, true];
-  return pathOf(run, "dma" in step ? step.dma : step.translate, BigInt(run.valueOf(iova)), write);
+  const pasid = step.pasid === undefined ? undefined : Number(run.valueOf(step.pasid));
+  return pathOf(run, "dma" in step ? step.dma : step.translate, pasid, BigInt(run.valueOf(iova)), write);
 }
 
 /** The step with the state after it, and the path of an access. */

@@ -35,8 +35,9 @@ function mapText({ first, last, target, access }: MapState, isRoot: boolean, par
 }
 
 /** Attached devices; those whose DMA goes elsewhere, or nowhere, are in brackets. */
-function devicesText({ attached, effective }: IoasidState): string {
-  return attached.map((name) => (effective.includes(name) ? name : `(${name})`)).join(", ");
+function devicesText({ attached, effective, pasids }: IoasidState): string {
+  const plain = attached.map((name) => (effective.includes(name) ? name : `(${name})`));
+  return [...plain, ...pasids.map(({ device, pasid }) => `${device} PASID ${pasid}`)].join(", ");
 }
 
 function spaceRows(space: IoasidState, parent: string | undefined, indent: string): string[][] {

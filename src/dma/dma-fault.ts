@@ -18,6 +18,8 @@ export interface DmaFaultDetails {
   device: string;
   label: number | undefined;
   cookie: bigint | undefined;
+  /** The PASID that the access named (a vPASID); undefined without one. */
+  pasid: number | undefined;
   /** Where the walk ended; 0 is the leaf table. -1 when no walk was made. */
   level: number;
   /** 1 or 2; 0 when no walk was made. */
@@ -35,15 +37,16 @@ export class DmaFault extends Error implements DmaFaultDetails {
   readonly device!: string;
   readonly label!: number | undefined;
   readonly cookie!: bigint | undefined;
+  readonly pasid!: number | undefined;
   readonly level!: number;
   readonly stage!: number;
   readonly pte!: bigint;
 
   constructor(details: DmaFaultDetails) {
-    const { device, label, access, iova, reason, level, stage } = details;
+    const { device, label, access, iova, reason, level, stage, pasid } = details;
     const who = label === undefined ? device : `${device} (label ${label})`;
     const where = stage === 0 ? "" : ` at stage ${stage}, level ${level}`;
-    super(`${who}: ${access === "w" ? "write" : "read"} of iova 0x${iova.toString(16)} refused: ${reason}${where}`);
+    super(`${who}: ${access === "w" ? "write" : "read"} of iova 0x${iova.toString(16)}${pasid === undefined ? "" : ` with PASID ${pasid}`} refused: ${reason}${where}`);
     Object.assign(this, details);
   }
 }

@@ -11,11 +11,15 @@ const NEED = { r: L.PERM_R, w: L.PERM_W } as const;
 const TWO32 = 2 ** 32;
 const HPA_HIGH = 0xffffff;
 
-/** Who the view belongs to, as faults report it. Asked when a fault happens: a device may be bound after the view is made. */
+/** Who the view belongs to. Asked when it matters: a device may be bound, and a PASID attached, after the view is made. */
 export interface Requester {
   name: string;
-  rid: number;
+  /** What faults report. */
   binding(): { label: number; cookie: bigint | undefined } | undefined;
+  /** The engine's route of its requests. */
+  route(): number;
+  /** The vPASID that faults report; undefined: DMA without one. */
+  pasid(): number | undefined;
 }
 
 function checkIova(call: string, iova: unknown): bigint {
@@ -35,7 +39,6 @@ export class DmaView {
   readonly #engine: Engine;
   readonly #port: Port;
   readonly #requester: Requester;
-  readonly #route: number;
   /** The access being made: memory offsets (-1: reads as zero) and lengths, in order. */
   readonly #offsets: number[] = [];
   readonly #lengths: number[] = [];
@@ -44,11 +47,10 @@ export class DmaView {
   #stride = 4096;
 
   /** @internal HostDevice.dma() makes views. */
-  constructor(engine: Engine, port: Port, requester: Requester, pasid: number = L.NO_PASID) {
+  constructor(engine: Engine, port: Port, requester: Requester) {
     this.#engine = engine;
     this.#port = port;
     this.#requester = requester;
-    this.#route = engine.route(requester.rid, pasid);
   }
 
   /** Host-physical address that an access to iova would use. Throws DmaFault; EngineError BAD_ARGUMENT for a bad argument. */
@@ -57,7 +59,7 @@ export class DmaView {
     const need = this.#need("translate", access);
     const low = Number(address & 0xffffffffn);
     const high = Number(address >> 32n);
-    if (!this.#port.translateHalves(low, high, this.#route, need)) throw this.#refused(low, high, access, 0, this.#port.result);
+    if (!this.#port.translateHalves(low, high, this.#requester.route(), need)) throw this.#refused(low, high, access, 0, this.#port.result);
     const { result } = this.#port;
     return (result >> L.RESULT_IDENTITY_BIT) & 1n ? address : BigInt.asUintN(56, result);
   }
@@ -125,6 +127,7 @@ export class DmaView {
     const port = this.#port;
     const { requests } = port;
     const need = NEED[access];
+    const route = this.#requester.route();
     let lanes = 0;
     for (let at = start; at < length && lanes < port.capacity; lanes++) {
       const sum = low + at;
@@ -132,7 +135,7 @@ export class DmaView {
       if (laneHigh >= TWO32) break;
       requests[lanes * 4] = sum;
       requests[lanes * 4 + 1] = laneHigh;
-      requests[lanes * 4 + 2] = this.#route;
+      requests[lanes * 4 + 2] = route;
       requests[lanes * 4 + 3] = need;
       at += runRest(sum >>> 0, laneHigh, Math.log2(this.#stride));
     }
@@ -192,6 +195,7 @@ export class DmaView {
       device: this.#requester.name,
       label: binding?.label,
       cookie: binding?.cookie,
+      pasid: this.#requester.pasid(),
       level: record && record.stage !== 0 ? record.level : -1,
       stage: record?.stage ?? 0,
       pte: record?.pte ?? 0n,

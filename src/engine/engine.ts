@@ -1,38 +1,18 @@
 // The engine: one arena in one memory, and the calls that change what it translates. Control plane only: addresses are
 // bigint, ranges first..last, inclusive. The data plane is Port. Imports the rest of this folder.
 import { domainFlags, ruleOf, type DomainOptions } from "./domain-options.js";
+import { engineSizes, type EngineOptions } from "./engine-options.js";
 import { EngineError, integerIn } from "./errors.js";
 import * as L from "./layout.js";
-import { placeEngine, type AdoptedMemory, type OwnedMemory, type Placement } from "./memory.js";
+import { placeEngine, type Placement } from "./memory.js";
 import { instantiate, loadModule, type EngineExports } from "./module.js";
 import { Port } from "./port.js";
 import { appendLeafRun, MOST_AREAS, readLeafRuns, readRanges, writeAreas, type LeafRun, type MergeArea, type Range } from "./records.js";
 import { readWalk, type Walk } from "./walk-record.js";
 
 export type { DomainOptions } from "./domain-options.js";
+export type { EngineOptions } from "./engine-options.js";
 export type { LeafRun, MergeArea, Range } from "./records.js";
-
-export interface EngineOptions {
-  memory?: OwnedMemory | AdoptedMemory;
-  /** Most slots (ranges of host-physical addresses). Default 1024. */
-  slots?: number;
-  /** Most (rid, pasid) pairs, a power of two, 8..2^20. Default 4096. One is reserved. */
-  routes?: number;
-  /** Most domains at once. Default 1024. */
-  domains?: number;
-  ports?: {
-    /** Most ports at once. Default 8. */
-    count?: number;
-    /** Sets of 4 entries in each IOTLB, a power of two, 2..2^20. Default 1024. */
-    iotlbSets?: number;
-    /** Lanes of a batch, a multiple of 16. Default 4096. */
-    lanes?: number;
-    /** Fault records that a port keeps, a power of two, 4..2^20. Default 1024. */
-    faults?: number;
-  };
-  /** First IOTLB id, 2..2^19-2, even. Only tests of the wrap need another than 2. */
-  firstIotlbId?: number;
-}
 
 export type SlotKind = "memory" | "zero" | "device";
 
@@ -47,14 +27,6 @@ export interface Span {
 
 const SLOT_KINDS = { memory: L.SLOT_MEMORY, zero: L.SLOT_ZERO, device: L.SLOT_DEVICE } as const;
 const SLOT_KIND_NAMES = [undefined, "memory", "zero", "device"] as const;
-
-function powerOfTwo(field: string, value: unknown, first: number, last: number): number {
-  const n = integerIn(field, value, first, last);
-  if ((n & (n - 1)) !== 0) throw new EngineError("BAD_OPTION", `must be a power of two, not ${n}`, field, n);
-  return n;
-}
-
-const lg2 = (n: number): number => 31 - Math.clz32(n);
 
 /** Leaves as large as they come. */
 const NO_CAP = 63;
@@ -84,22 +56,11 @@ export class Engine {
 
   /** Throws EngineError BAD_OPTION naming the field, or NO_ARENA if the arena cannot hold what is asked. */
   static async create(options: EngineOptions = {}): Promise<Engine> {
-    const ports = options.ports ?? {};
-    const slots = integerIn("slots", options.slots ?? 1024, 1, 1 << 20);
-    const routes = powerOfTwo("routes", options.routes ?? 4096, 8, 1 << 20);
-    const domains = integerIn("domains", options.domains ?? 1024, 1, 1 << 16);
-    const count = integerIn("ports.count", ports.count ?? 8, 1, 1024);
-    const sets = powerOfTwo("ports.iotlbSets", ports.iotlbSets ?? 1024, 2, 1 << 20);
-    const lanes = integerIn("ports.lanes", ports.lanes ?? 4096, 16, 1 << 20);
-    if (lanes % 16 !== 0) throw new EngineError("BAD_OPTION", `must be a multiple of 16, not ${lanes}`, "ports.lanes", lanes);
-    const faults = powerOfTwo("ports.faults", ports.faults ?? 1024, 4, 1 << 20);
-    const firstId = integerIn("firstIotlbId", options.firstIotlbId ?? 2, 2, L.ID_LIMIT - 2);
-    if (firstId % 2 !== 0) throw new EngineError("BAD_OPTION", `must be even, not ${firstId}`, "firstIotlbId", firstId);
+    const sizes = engineSizes(options);
     const place = placeEngine(options.memory);
     const exports = instantiate(await loadModule(place.shared), place.memory);
     if (options.memory && "adopt" in options.memory) new Uint8Array(place.memory.buffer, place.arenaOffset, place.arenaLength).fill(0);
-    const frames = exports.createEngine(place.arenaOffset, place.arenaLength, slots, lg2(routes), domains, count, lg2(sets), lanes,
-      faults, firstId) >>> 0;
+    const frames = exports.createEngine(place.arenaOffset, place.arenaLength, ...sizes) >>> 0;
     if (frames === 0) {
       throw new EngineError("NO_ARENA", `${place.arenaLength} bytes cannot hold these slots, routes, domains and ports`, "memory.arena",
         place.arenaLength);

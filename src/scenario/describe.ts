@@ -50,8 +50,10 @@ function callText(step: Step): string {
   if ("charge" in step) return step.charge === "process" ? "charge of the process" : `charge of ${written(step.charge)}`;
   const way = "read" in step ? "reads" : "writes";
   const iova = written("read" in step ? step.read : step.write);
-  if ("translate" in step) return `${step.translate}: where it ${way} ${iova}`;
-  return "read" in step ? `${step.dma} reads ${bytes(readLength(step))} at ${iova}` : `${step.dma} writes ${contentText(step)} at ${iova}`;
+  const pasid = step.pasid === undefined ? "" : ` with PASID ${written(step.pasid)}`;
+  if ("translate" in step) return `${step.translate}: where it ${way} ${iova}${pasid}`;
+  if ("read" in step) return `${step.dma} reads ${bytes(readLength(step))} at ${iova}${pasid}`;
+  return `${step.dma} writes ${contentText(step)} at ${iova}${pasid}`;
 }
 
 /** The step on one line. */

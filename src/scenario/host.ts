@@ -1,5 +1,6 @@
 // The host of a scenario. Imports the host and its own folder.
-import { createHost, type DeviceOptions, type HostOptions, type SimulatedHost } from "../create-host.js";
+import { createHost, type HostOptions, type SimulatedHost } from "../create-host.js";
+import type { DeviceOptions } from "../host-devices.js";
 import type { IommuOptions } from "../iommu/model.js";
 import type { DeviceSpec, HostSpec, IommuSpec, NumberText } from "./scenario.js";
 import { ScenarioError } from "./scenario-error.js";
@@ -19,7 +20,7 @@ function iommuOptions({ granule, addressWidth, outputWidth, pasidBits, reserved,
 }
 
 function deviceOptions({ rid, group, ...rest }: DeviceSpec): DeviceOptions {
-  return given({ ...rest, rid: Number(rid), group: small(group) }) as DeviceOptions;
+  return given({ ...rest, rid: small(rid), group: small(group) }) as DeviceOptions;
 }
 
 function numbers(values: Readonly<Record<string, NumberText>> | undefined): object | undefined {

@@ -142,21 +142,23 @@ export class ScenarioRun {
   }
 
   async #dma(step: DmaStep, number: number): Promise<unknown> {
-    const view = this.#view(step.dma);
+    const view = this.#view(step.dma, step.pasid, number);
     if ("read" in step) return view.read(this.#resolve(step.read, number) as bigint, readLength(step));
     return view.write(this.#resolve(step.write, number) as bigint, bytesOf(step));
   }
 
   #translate(step: TranslateStep, number: number): bigint {
     const [iova, access] = "read" in step ? [step.read, "r" as const] : [step.write, "w" as const];
-    return this.#view(step.translate).translate(this.#resolve(iova, number) as bigint, access);
+    return this.#view(step.translate, step.pasid, number).translate(this.#resolve(iova, number) as bigint, access);
   }
 
-  #view(device: string): DmaView {
-    let view = this.#views.get(device);
+  #view(device: string, pasid: Value | undefined, number: number): DmaView {
+    const vpasid = pasid === undefined ? undefined : Number(this.#resolve(pasid, number));
+    const key = `${device} ${vpasid}`;
+    let view = this.#views.get(key);
     if (view === undefined) {
-      view = this.host.device(device).dma();
-      this.#views.set(device, view);
+      view = this.host.device(device).dma(vpasid);
+      this.#views.set(key, view);
     }
     return view;
   }

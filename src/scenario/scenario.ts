@@ -47,9 +47,12 @@ export interface IommuSpec {
 
 export interface DeviceSpec {
   readonly name: string;
-  readonly rid: NumberText;
+  readonly rid?: NumberText;
   readonly iommu?: string;
   readonly group?: NumberText;
+  readonly parent?: string;
+  readonly pasids?: "none" | "default" | "user";
+  readonly enqcmd?: boolean;
 }
 
 /** Bytes: as hexadecimal text, as 64-bit words in little-endian order, or one byte again and again. */
@@ -127,13 +130,18 @@ export interface GetStep extends Common {
   readonly expect: Content | Refusal;
 }
 
-export type DmaStep = Common & { readonly dma: string } & (
+/** The vPASID of an access; absent: DMA without one. */
+interface WithPasid {
+  readonly pasid?: Value;
+}
+
+export type DmaStep = Common & WithPasid & { readonly dma: string } & (
   | { readonly read: Value; readonly length?: NumberText; readonly expect?: Content | Fault }
   | ({ readonly write: Value; readonly expect?: Fault } & Content)
 );
 
 /** Where an access would go: `hpa`, or the byte of the process's memory that is there. */
-export type TranslateStep = Common & {
+export type TranslateStep = Common & WithPasid & {
   readonly translate: string;
   readonly expect: { readonly hpa: Value } | { readonly hva: Value } | Fault;
 } & ({ readonly read: Value } | { readonly write: Value });

@@ -56,7 +56,7 @@ const fault = object({
     { reason: { enum: [...REASON_NAMES.slice(1), "dropped", "no-memory", "device-memory", "zero-memory"] } },
     {
       iova: ref("value"), access: { enum: ["r", "w"] }, device: text, label: ref("value"), cookie: ref("value"), level: { type: "integer" },
-      stage: { type: "integer", minimum: 0, maximum: 2 }, pte: ref("value"),
+      stage: { type: "integer", minimum: 0, maximum: 2 }, pte: ref("value"), pasid: ref("value"),
     },
   ),
 }, {}, "The access must be refused, by a fault with these fields.");
@@ -69,13 +69,15 @@ const answer: Schema = {
 
 const note: Schema = { ...text, description: "Shown before the step." };
 const access = { read: { ...ref("value") }, write: { ...ref("value") } };
+/** The vPASID of an access; absent: DMA without one. */
+const pasid = ref("value");
 
 function step(description: string, required: Readonly<Record<string, Schema>>, optional: Readonly<Record<string, Schema>> = {}): Schema {
   return object(required, { note, ...optional }, description);
 }
 
 const steps: readonly Schema[] = [
-  step("Opens a file: /dev/ioasid, /dev/vfio/devices/<name>, /dev/vfio/<group>.", { open: { type: "string" } },
+  step("Opens a file: /dev/ioasid, /dev/vfio/devices/<name>, /dev/vfio/<group>, /dev/kvm.", { open: { type: "string" } },
     { mode: ref("number"), as: name, expect: ref("refusal") }),
   step("A call on an fd.", {
     ioctl: { type: "string", pattern: `^(${HEX}|[A-Z][A-Z0-9_]*)$`, description: "Name of the request, or its number." },
@@ -97,12 +99,12 @@ const steps: readonly Schema[] = [
   step("Reads the memory of the process, from this host virtual address on.",
     { get: ref("value"), expect: { oneOf: [...contents, ref("refusal")] } }),
   step("DMA of a device: it reads from this iova.", { dma: text, read: access.read },
-    { length, expect: { oneOf: [...contents, ref("fault")] } }),
+    { length, pasid, expect: { oneOf: [...contents, ref("fault")] } }),
   ...CONTENTS.map((content) => step("DMA of a device: it writes to this iova.",
-    { dma: text, write: access.write, ...content }, { expect: ref("fault") })),
+    { dma: text, write: access.write, ...content }, { pasid, expect: ref("fault") })),
   ...(["read", "write"] as const).map((way) => step(`Where a ${way} of a device would go.`, {
     translate: text, [way]: access[way], expect: { oneOf: [object({ hpa: ref("value") }), object({ hva: ref("value") }), ref("fault")] },
-  })),
+  }, { pasid })),
   step("Bytes charged to the lock limit: by the process, or by an ioasid of `fd`.", { charge: { const: "process" }, expect: ref("value") }),
   step("Bytes charged to the lock limit by an ioasid.", { charge: ref("value"), fd: ref("value"), expect: ref("value") }),
 ];
@@ -114,7 +116,9 @@ const iommu = object({}, {
   nesting: flag, pageRequests: flag, dirtyTracking: flag, pasidBits: ref("number"),
 });
 
-const device = object({ name: text, rid: ref("number") }, { iommu: text, group: ref("number") });
+const device = object({ name: text }, {
+  rid: ref("number"), iommu: text, group: ref("number"), parent: text, pasids: { enum: ["none", "default", "user"] }, enqcmd: flag,
+});
 
 const host = object({}, {
   memory: object({}, { ram: ref("number"), arena: ref("number"), shared: flag }),

@@ -3,6 +3,7 @@
 import { PERM_R, PERM_W } from "../engine/layout.js";
 import { firstByte, lastByte } from "../uapi/arguments.js";
 import { ioasidInfo } from "../uapi/info.js";
+import type { Device } from "../uapi/device.js";
 import type { Ioasid } from "../uapi/ioasid.js";
 import { IoasidFd } from "../uapi/ioasid-fd.js";
 import type { IoasidKind, PgtableFormat } from "../uapi/requests.js";
@@ -22,9 +23,11 @@ export interface IoasidState {
   readonly ioasid: number;
   readonly kind: IoasidKind;
   readonly children: readonly IoasidState[];
-  /** Names of the devices that are attached, and of those whose DMA goes here. */
+  /** Names of the devices that are attached without a PASID, and of those whose DMA goes here. */
   readonly attached: readonly string[];
   readonly effective: readonly string[];
+  /** The vPASIDs of devices that lead here. */
+  readonly pasids: readonly { readonly device: string; readonly pasid: number }[];
   readonly mappings: number;
   /** The first ones by address. */
   readonly maps: readonly MapState[];
@@ -67,11 +70,17 @@ function mapsOf({ areas }: Ioasid): MapState[] {
   return maps;
 }
 
+function pasidsOf(devices: readonly Device[], space: Ioasid): IoasidState["pasids"] {
+  return devices.flatMap(({ name, pasids }) =>
+    [...pasids].filter(([, attachment]) => attachment.space === space).map(([pasid]) => ({ device: name, pasid })));
+}
+
 function stateOfSpace(run: ScenarioRun, fd: IoasidFd, space: Ioasid): IoasidState {
   const attached = [...space.devices];
   return {
     name: nameOfSpace(run, fd, space), ioasid: space.number, kind: space.kind,
-    attached: attached.map(({ name }) => name), effective: attached.filter(({ routed }) => routed === space).map(({ name }) => name),
+    attached: attached.filter(({ chain }) => chain.includes(space)).map(({ name }) => name),
+    effective: attached.filter(({ routed }) => routed === space).map(({ name }) => name), pasids: pasidsOf(attached, space),
     mappings: space.areas.size, maps: mapsOf(space), pgtable: space.pgtable ?? null, locked: ioasidInfo(space).locked,
     children: [...space.children].map((child) => stateOfSpace(run, fd, child)),
   };

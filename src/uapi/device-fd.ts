@@ -2,15 +2,17 @@
 // May import arguments.ts, errno.ts, ids.ts, ioasid-fd.ts, nesting-errors.ts, open-file.ts, requests.ts. Calls: RFC section 2.2; the label that bind
 // answers is what Gunthorpe's review of section 5.6 asks for.
 
-import { checkStruct, hex, show, takeBoolean, takeU32, takeU64 } from "./arguments.js";
+import { checkStruct, show, takeBoolean, takeU64 } from "./arguments.js";
+import { attach, detach, detachAll, takePasid } from "./attach.js";
 import type { Binding, Device } from "./device.js";
 import { inSection } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import type { Ids } from "./ids.js";
 import type { Ioasid } from "./ioasid.js";
 import { IoasidFd } from "./ioasid-fd.js";
-import { attachedBelow, needsParent } from "./nesting-errors.js";
+import { isAttached } from "./nesting-errors.js";
 import { type FileTable, OpenFile } from "./open-file.js";
+import { pasidsAreReplaced } from "./pasid-errors.js";
 import {
   type AttachIoasid, type BindIoasidFd, type Call, type Calls, REQUESTS, type UnbindIoasidFd, VFIO_ATTACH_IOASID,
   VFIO_BIND_IOASID_FD, VFIO_DETACH_IOASID, VFIO_UNBIND_IOASID_FD,
@@ -38,14 +40,14 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
    * Gives the device to an ioasid fd, which from here on decides where its DMA goes: nowhere until it is attached.
    * @returns the label that faults of the device carry, 1..2^32-1, never given twice by a host.
    * @throws IoctlError EBADF (either fd is closed), EBADFD (the other fd is no ioasid fd), EBUSY (bound, or a
-   * device of its group is bound to another fd), EINVAL (cookie).
+   * device of its group is bound to another fd), EINVAL (cookie), EOPNOTSUPP (a physical device that takes ENQCMD, while a VM replaces PASIDs for mediated ones).
    */
   bindIoasidFd(arg: BindIoasidFd): number {
     this.use(BIND);
     checkStruct(BIND, arg);
     const ioasidFd = this.#takeIoasidFd(BIND, arg.ioasidFd);
     const cookie = arg.cookie === undefined ? 0n : takeU64(BIND, "cookie", arg.cookie);
-    const { binding, name, group } = this.device;
+    const { binding, name, group, kind } = this.device;
     if (binding !== undefined) {
       const reason = `${name} is bound to fd ${binding.ioasidFd.number}, through fd ${binding.owner.number}, so not to fd ${ioasidFd.number}`;
       const hint = binding.owner === this ? "unbind it first" : "attach through that fd: a device has one user at a time";
@@ -54,6 +56,7 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     }
     const other = group.devices.find((device) => device.binding !== undefined && device.binding.ioasidFd !== ioasidFd);
     if (other !== undefined) throw this.#groupIsElsewhere(other, ioasidFd);
+    if (kind.enqcmd && kind.identical && ioasidFd.translatesPasids) throw pasidsAreReplaced(BIND, this.device);
     const label = this.#labels.take();
     if (label === undefined) throw new IoctlError("ENOSPC", BIND.name, "the host has used up its device labels", { hint: "make a new host" });
     this.device.binding = { ioasidFd, owner: this, label, cookie };
@@ -79,8 +82,8 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
       const reason = `${this.device.name} is bound to fd ${ioasidFd.number}, not to this one`;
       throw new IoctlError("EINVAL", UNBIND.name, reason, { field: "ioasidFd", value: arg.ioasidFd, hint: "leave it out, or pass that fd" });
     }
-    const { attached } = this.device;
-    if (attached !== undefined) throw this.#isAttached(UNBIND, attached.number, attached, "detach it first");
+    const space = this.device.attached ?? [...this.device.pasids.values()][0]?.space;
+    if (space !== undefined) throw isAttached(UNBIND, this.device, space.number, space, "detach it first");
     this.#release(ioasidFd);
   }
 
@@ -93,14 +96,7 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
    */
   attachIoasid(arg: AttachIoasid): void {
     const ioasid = this.#takeTarget(ATTACH, arg);
-    const dryRun = takeBoolean(ATTACH, "dryRun", arg.dryRun);
-    const { attached } = this.device;
-    if (this.device.isAttachedTo(ioasid)) throw this.#isAttached(ATTACH, arg.ioasid, ioasid, "it is there already");
-    if (attached !== ioasid.parent) {
-      if (ioasid.parent !== undefined && !this.device.isAttachedTo(ioasid.parent)) throw needsParent(ATTACH, this.device, ioasid);
-      throw this.#isAttached(ATTACH, arg.ioasid, attached!, "a device has one address space, or a chain of nested ones: detach it first");
-    }
-    ioasid.attach(this.device, dryRun);
+    attach(this.device, ioasid, takePasid(ATTACH, arg), takeBoolean(ATTACH, "dryRun", arg.dryRun));
   }
 
   /**
@@ -109,21 +105,16 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
    */
   detachIoasid(arg: AttachIoasid): void {
     const ioasid = this.#takeTarget(DETACH, arg);
-    const { attached, name } = this.device;
-    if (attached === ioasid) return ioasid.detach(DETACH, this.device);
-    if (this.device.isAttachedTo(ioasid)) throw attachedBelow(DETACH, this.device, ioasid.number, attached!);
-    const hint = attached === undefined ? "it is attached to none" : `it is attached to ioasid ${attached.number}`;
-    const reason = `${name} is not attached to ioasid ${ioasid.number}`;
-    throw new IoctlError("ENOENT", DETACH.name, reason, { field: "ioasid", value: ioasid.number, hint });
+    detach(this.device, ioasid, takePasid(DETACH, arg));
   }
 
   /** Detaches and unbinds what was bound through this fd. @throws IoctlError EBADF, EDEADLK. */
   close(): void {
     this.use(CLOSE);
-    const { binding, attached } = this.device;
+    const { binding, iommu } = this.device;
     if (binding?.owner === this) {
-      if (attached?.inSection) throw inSection(CLOSE);
-      while (this.device.attached !== undefined) this.device.attached.detach(CLOSE, this.device);
+      if (iommu.engine.inSection) throw inSection(CLOSE);
+      detachAll(CLOSE, this.device);
       this.#release(binding.ioasidFd);
     }
     this.end();
@@ -137,11 +128,6 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
   #takeTarget(call: Call, arg: AttachIoasid): Ioasid {
     this.use(call);
     checkStruct(call, arg);
-    const flags = arg.flags === undefined ? 0 : takeU32(call, "flags", arg.flags);
-    if (flags !== 0) {
-      const reason = `flags ${hex(BigInt(flags))} are not supported`;
-      throw new IoctlError("EOPNOTSUPP", call.name, reason, { field: "flags", value: flags, hint: "leave them out" });
-    }
     return this.#binding(call).ioasidFd.find(call, arg.ioasid);
   }
 
@@ -151,12 +137,6 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     const hint = binding === undefined ? "VFIO_BIND_IOASID_FD binds it" : `it is bound through fd ${binding.owner.number}`;
     const reason = `${name} is not bound through fd ${this.number}`;
     throw new IoctlError("EINVAL", call.name, reason, { field: "fd", value: this.number, hint });
-  }
-
-  #isAttached(call: Call, value: number, { number: ioasid }: Ioasid, hint: string): IoctlError {
-    const details = { field: "ioasid", value, conflict: { kind: "ioasid", ioasid }, hint } as const;
-    const also = value === ioasid ? "" : `, so not to ioasid ${value}`;
-    return new IoctlError("EBUSY", call.name, `${this.device.name} is attached to ioasid ${ioasid}${also}`, details);
   }
 
   #takeIoasidFd(call: Call, fd: unknown): IoasidFd {

@@ -1,12 +1,14 @@
 // A device of the host: its place on the bus, its group, and to what it is bound and attached. Shared by all fds that open it.
-// Imports types only.
+// Imports types only. A pPASID, the one in the device's requests, never leaves this folder but to a device model.
 
 import type { Iommu } from "../iommu/iommu.js";
 import type { IommuModel } from "../iommu/model.js";
 import type { VfioDeviceFd } from "./device-fd.js";
+import type { DeviceKind } from "./device-kind.js";
 import type { Group } from "./group.js";
 import type { Ioasid } from "./ioasid.js";
 import type { IoasidFd } from "./ioasid-fd.js";
+import type { PasidPool } from "./pasid-pool.js";
 
 export interface Binding {
   readonly ioasidFd: IoasidFd;
@@ -18,45 +20,105 @@ export interface Binding {
   readonly cookie: bigint;
 }
 
-export class Device {
-  readonly name: string;
-  /** Requester id of its DMA: bus, device, function. */
+/** What a device's requests carry: without a PASID, one with. */
+export interface Requester {
   readonly rid: number;
+  readonly pasid: number | undefined;
+}
+
+/** A space that DMA with one vPASID of a device is led to. */
+export interface PasidAttachment {
+  readonly space: Ioasid;
+  readonly ppasid: number;
+}
+
+export interface DeviceParts {
+  readonly name: string;
+  /** Requester id of its DMA: bus, device, function; an mdev's is its parent's. */
+  readonly rid: number;
+  /** An mdev's own PASID, which its DMA carries when the user names none. */
+  readonly ownPasid: number | undefined;
   /** The IOMMU that its DMA goes through. */
   readonly iommu: Iommu;
   readonly group: Group;
+  readonly kind: DeviceKind;
+  /** Name of the device that an mdev is a share of. */
+  readonly parent: string | undefined;
+  /** Where its pPASIDs come from, if they are not its vPASIDs. */
+  readonly pool: PasidPool | undefined;
+}
+
+export class Device {
+  readonly name: string;
+  readonly iommu: Iommu;
+  readonly group: Group;
+  readonly kind: DeviceKind;
+  readonly parent: string | undefined;
+  readonly pool: PasidPool | undefined;
+  /** Of DMA without a PASID of the user's. */
+  readonly requester: Requester;
   binding: Binding | undefined;
-  /**
-   * The deepest space that it is attached to without a PASID. It is attached to that one's parent too, and so on up to the root:
-   * the parent is what detaching falls back to.
-   */
-  attached: Ioasid | undefined;
+  /** Takes work that ENQCMD brings: the device model's. False when it has no room. */
+  portal: ((descriptor: Uint8Array, ppasid: number) => boolean) | undefined;
+  /** The spaces that it is attached to without a PASID: each but the first is nested on the one before. The last one counts. */
+  readonly chain: Ioasid[] = [];
+  /** By vPASID. */
+  readonly pasids = new Map<number, PasidAttachment>();
   /** Where its DMA is led: what the whole group is attached to. Without one it is blocked. */
   #routed: Ioasid | undefined;
 
-  constructor(name: string, rid: number, iommu: Iommu, group: Group) {
+  constructor({ name, rid, ownPasid, iommu, group, kind, parent, pool }: DeviceParts) {
     this.name = name;
-    this.rid = rid;
+    this.requester = { rid, pasid: ownPasid };
     this.iommu = iommu;
     this.group = group;
+    this.kind = kind;
+    this.parent = parent;
+    this.pool = pool;
     group.devices.push(this);
+  }
+
+  get rid(): number {
+    return this.requester.rid;
+  }
+
+  /** The deepest space of the chain. */
+  get attached(): Ioasid | undefined {
+    return this.chain.at(-1);
   }
 
   get routed(): Ioasid | undefined {
     return this.#routed;
   }
 
+  /** With or without a PASID. */
   isAttachedTo(space: Ioasid): boolean {
-    for (let each = this.attached; each !== undefined; each = each.parent) if (each === space) return true;
+    if (this.chain.includes(space)) return true;
+    for (const attachment of this.pasids.values()) if (attachment.space === space) return true;
     return false;
   }
 
-  /** Leads its DMA to a space that has a table, or blocks it. Precondition: no section is open, the route is reserved. */
+  /** A space nested on this one that it is attached to, with or without a PASID. */
+  attachedBelow(space: Ioasid): Ioasid | undefined {
+    for (const child of space.children) if (this.isAttachedTo(child)) return child;
+    return undefined;
+  }
+
+  /** Leads its DMA without a PASID to a space that has a table, or blocks it. Precondition: no section is open, the route is reserved. */
   route(space: Ioasid | undefined): void {
     if (space === this.#routed) return;
-    const status = space === undefined ? this.#routed!.domain!.detach(this.rid) : space.domain!.attach(this.rid);
+    const { rid, pasid } = this.requester;
+    const status = space === undefined ? this.#routed!.domain!.detach(rid, pasid) : space.domain!.attach(rid, pasid);
     if (status !== "ok") throw new Error(`the route of ${this.name} was refused: ${status}`);
     this.#routed = space;
+  }
+
+  /** What DMA with a vPASID carries; undefined: the driver path has nothing to put in its place. */
+  requesterOf(vpasid: number): Requester | undefined {
+    const { rid } = this.requester;
+    if (this.kind.identical) return { rid, pasid: vpasid };
+    const attachment = this.pasids.get(vpasid);
+    return attachment && { rid, pasid: attachment.ppasid };
   }
 }
 

@@ -20,9 +20,7 @@ export class Group {
 
   /** Where the group's DMA belongs: the deepest space that all its devices are attached to; undefined: nowhere, it is blocked. */
   target(): Ioasid | undefined {
-    let space = this.devices[0]?.attached;
-    while (space !== undefined && this.missing(space).length > 0) space = space.parent;
-    return space;
+    return this.devices[0]?.chain.findLast((space) => this.devices.every(({ chain }) => chain.includes(space)));
   }
 
   /** Leads the DMA of every device there. Precondition: no section is open, each attached device's route is reserved. */

@@ -5,22 +5,25 @@ import type { Engine } from "../engine/engine.js";
 import type { Iommu } from "../iommu/iommu.js";
 import { show } from "./arguments.js";
 import { Device } from "./device.js";
+import type { DeviceKind } from "./device-kind.js";
 import { VfioDeviceFd } from "./device-fd.js";
 import { IoctlError } from "./errno.js";
 import { Group } from "./group.js";
 import { VfioGroupFd } from "./group-fd.js";
 import { Ids } from "./ids.js";
 import { type Accounting, IoasidFd } from "./ioasid-fd.js";
+import { KvmFd } from "./kvm-fd.js";
 import { FileTable, OpenFile } from "./open-file.js";
 import { Process } from "./process.js";
+import { RequesterIds } from "./requester-ids.js";
 import type { RamRange } from "./hpa-space.js";
 import type { FdArgument, IoctlArgs, IoctlResult, RequestNumber } from "./requests.js";
 
 export interface HostParts {
   readonly engine: Engine;
   readonly iommus: ReadonlyMap<string, Iommu>;
-  /** Names and rids are unique; `iommu` is a key of `iommus`; devices of one group have one IOMMU. */
-  readonly devices: readonly { readonly name: string; readonly rid: number; readonly iommu: string; readonly group: number }[];
+  /** Names are unique, and the rids of those without a parent; parents come first; devices of one group have one IOMMU. */
+  readonly devices: readonly DeviceSpec[];
   /** RAM that the process can get by `mmap`; its slots exist already. */
   readonly ram: readonly RamRange[];
   /** Bytes that maps of the process may pin. */
@@ -28,6 +31,18 @@ export interface HostParts {
   /** Refuse what is asked of an ioasid before its first attach, as the RFC does. */
   readonly strictAttach: boolean;
   readonly accounting: Accounting;
+}
+
+/** A device as the host is given it. */
+export interface DeviceSpec {
+  readonly name: string;
+  /** An mdev has its parent's. */
+  readonly rid: number;
+  /** A key of `iommus`. */
+  readonly iommu: string;
+  readonly group: number;
+  readonly kind: DeviceKind;
+  readonly parent: string | undefined;
 }
 
 /** What a fault report says about the device. */
@@ -53,16 +68,15 @@ export class Host {
   readonly #files = new FileTable();
   readonly #labels = new Ids(LAST_LABEL);
   readonly #byName = new Map<string, Device>();
-  readonly #byRid = new Map<number, Device>();
   readonly #groups = new Map<string, Group>();
 
   constructor({ engine, iommus, devices, ram, lockLimit, strictAttach, accounting }: HostParts) {
-    for (const { name, rid, iommu, group: number } of devices) {
-      const group = this.#groups.get(String(number)) ?? new Group(number);
-      this.#groups.set(String(number), group);
-      const device = new Device(name, rid, iommus.get(iommu)!, group);
-      this.#byName.set(name, device);
-      this.#byRid.set(rid, device);
+    const identities = new RequesterIds(iommus);
+    for (const spec of devices) {
+      const group = this.#groups.get(String(spec.group)) ?? new Group(spec.group);
+      this.#groups.set(String(spec.group), group);
+      const device = new Device({ ...spec, ...identities.of(spec), iommu: iommus.get(spec.iommu)!, group });
+      this.#byName.set(spec.name, device);
     }
     const widths = [...iommus.values()].map(({ model }) => model.outputWidth);
     this.process = new Process(engine, ram, Math.min(HPA_WIDTH, ...widths), lockLimit);
@@ -70,8 +84,9 @@ export class Host {
   }
 
   /**
-   * Opens `/dev/ioasid`, `/dev/vfio/devices/<name>` or `/dev/vfio/<group>`. Every open makes a new file, numbered from 3 up.
-   * @throws IoctlError ENOENT when the path is unknown, EINVAL when the mode is not O_RDWR, EBUSY when the group is open.
+   * Opens `/dev/ioasid`, `/dev/kvm`, `/dev/vfio/devices/<name>` or `/dev/vfio/<group>`. Every open makes a new file, numbered from 3 up.
+   * @throws IoctlError ENOENT when the path is unknown, EINVAL when the mode is not O_RDWR, EBUSY when the group is open,
+   * or the device belongs to the host's driver.
    */
   readonly open = <P extends string>(path: P, mode: number = O_RDWR): OpenedBy<P> => {
     if (!Number.isInteger(mode) || (mode & ACCESS_MODE) !== O_RDWR) {
@@ -86,13 +101,23 @@ export class Host {
       const options = { process: this.process, ...this.#rules };
       return this.#files.add((number) => new IoasidFd(number, this.#files, options));
     }
+    if (path === "/dev/kvm") return this.#files.add((number) => new KvmFd(number, this.#files, (name) => this.#byName.get(name)));
     const device = this.#byName.get(partAfter(DEVICES, path));
-    if (device !== undefined) return this.#openDevice(device);
+    if (device !== undefined) return this.#openDevice(this.#requireOwn(device));
     const group = this.#groups.get(partAfter(GROUPS, path));
     if (group !== undefined) return this.#openGroup(group);
     const names = [...this.#byName.keys()].map((name) => DEVICES + name);
-    const hint = `there are ${["/dev/ioasid", ...names, ...[...this.#groups.keys()].map((number) => GROUPS + number)].join(", ")}`;
+    const hint = `there are ${["/dev/ioasid", "/dev/kvm", ...names, ...[...this.#groups.keys()].map((number) => GROUPS + number)].join(", ")}`;
     throw new IoctlError("ENOENT", "open", `no file ${show(path)}`, { field: "path", value: path, hint });
+  }
+
+  /** A device that is shared out as mdevs belongs to the host's own driver. */
+  #requireOwn(device: Device): Device {
+    const mdev = this.devices().find(({ parent }) => parent === device.name);
+    if (mdev === undefined) return device;
+    const hint = `open one of its shares, as ${DEVICES}${mdev.name}`;
+    const details = { field: "path", value: DEVICES + device.name, conflict: { kind: "device", device: mdev.name }, hint } as const;
+    throw new IoctlError("EBUSY", "open", `the host's driver has ${device.name}`, details);
   }
 
   #openDevice(device: Device): VfioDeviceFd {
@@ -129,14 +154,10 @@ export class Host {
     return [...this.#byName.values()];
   }
 
-  deviceByRid(rid: number): Device | undefined {
-    return this.#byRid.get(rid);
-  }
-
-  /** What faults of this requester report; undefined while no such device is bound. */
-  labelOf(rid: number): DeviceLabel | undefined {
-    const device = this.#byRid.get(rid);
-    return device?.binding && { label: device.binding.label, cookie: device.binding.cookie, name: device.name };
+  /** What faults of the device report; undefined while it is not bound. */
+  labelOf(name: string): DeviceLabel | undefined {
+    const device = this.#byName.get(name);
+    return device?.binding && { label: device.binding.label, cookie: device.binding.cookie, name };
   }
 }
 
@@ -147,5 +168,5 @@ function partAfter(folder: string, path: unknown): string {
 
 /** The kind of file behind a path, where the path is known to the compiler. */
 export type OpenedBy<P extends string> =
-  P extends "/dev/ioasid" ? IoasidFd : P extends `${typeof DEVICES}${string}` ? VfioDeviceFd
+  P extends "/dev/ioasid" ? IoasidFd : P extends "/dev/kvm" ? KvmFd : P extends `${typeof DEVICES}${string}` ? VfioDeviceFd
   : P extends `${typeof GROUPS}${number}` ? VfioGroupFd : OpenFile;

@@ -69,13 +69,15 @@ export function ioasidInfo(space: Ioasid): IoasidInfo {
   };
 }
 
-export function deviceInfo({ name, iommu, binding, group }: Device): DeviceInfo {
+export function deviceInfo({ name, iommu, binding, group, kind, parent }: Device): DeviceInfo {
   const { model } = iommu;
   const nesting: NestingInfo = { software: model.nesting.software, hardware: [...model.nesting.hardware] };
   return {
     label: binding!.label,
     name,
-    kind: "pdev",
+    kind: kind.kind,
+    type: kind.type,
+    parent: parent ?? null,
     group: group.number,
     iommu: iommu.name,
     preset: model.preset,
@@ -87,7 +89,8 @@ export function deviceInfo({ name, iommu, binding, group }: Device): DeviceInfo 
     nesting,
     dirtyTracking: model.dirtyTracking,
     pageRequests: model.pageRequests,
-    pasidBits: model.pasidBits,
+    pasidBits: kind.pasids === "user" ? model.pasidBits : 0,
+    pasids: { delegated: kind.delegated, cpu: kind.enqcmd, cpuTranslated: kind.enqcmd && !kind.identical },
     pasidTable: model.pasidTable,
   };
 }

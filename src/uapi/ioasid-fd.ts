@@ -4,6 +4,7 @@
 import { checkStruct, show, takeBoolean, takeU32, takeU64 } from "./arguments.js";
 import { type BindArguments, bindTable, takeTable, unbindTable } from "./bound-table.js";
 import type { Device } from "./device.js";
+import { detachAll } from "./attach.js";
 import { dirtyBitmap, setTracking } from "./dirty-calls.js";
 import { inSection } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
@@ -134,11 +135,11 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     return number;
   }
 
-  /** Removes an ioasid and its maps. @throws IoctlError ENOENT, EBUSY while a device is attached or a child is there. */
+  /** Removes an ioasid and its maps. @throws IoctlError ENOENT, EBUSY while a device is attached, a child is there, or a VM uses it. */
   free(arg: R.IoasidArgument): void {
     const call = this.#take(R.IOASID_FREE, arg);
     const ioasid = this.find(call, arg.ioasid);
-    if (ioasid.devices.size > 0 || ioasid.children.size > 0) throw stillInUse(call, ioasid);
+    if (ioasid.devices.size > 0 || ioasid.children.size > 0 || ioasid.kvmUsers > 0) throw stillInUse(call, ioasid);
     ioasid.destroy();
     this.#ioasids.delete(ioasid.number);
   }
@@ -245,7 +246,7 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     this.use(CLOSE);
     for (const ioasid of this.#ioasids.values()) if (ioasid.inSection) throw inSection(CLOSE);
     for (const device of this.devices) {
-      while (device.attached !== undefined) device.attached.detach(CLOSE, device);
+      detachAll(CLOSE, device);
       device.binding = undefined;
     }
     this.devices.clear();
@@ -255,6 +256,12 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     registered.destroy();
     if (pins !== undefined) process.dropPins(pins);
     this.end();
+  }
+
+  /** Some VM replaces PASIDs for devices of this fd. */
+  get translatesPasids(): boolean {
+    for (const { kvmUsers } of this.#ioasids.values()) if (kvmUsers > 0) return true;
+    return false;
   }
 
   /** The call, once its fd is open and its argument a structure. */

@@ -10,6 +10,7 @@ import type { Ioasid } from "./ioasid.js";
 import { mapRefused, notPermitted, overlaps, splits } from "./ioasid-errors.js";
 import type { Area } from "./map-source.js";
 import { hasTable } from "./nesting-errors.js";
+import { pasidNeedsStage1 } from "./pasid-errors.js";
 import type { Entry } from "./range-map.js";
 import { type Call, type DmaMap, IOASID_DMA_MAP, IOASID_DMA_UNMAP, REQUESTS, type U64 } from "./requests.js";
 import { changesBelow, clearBelow, makeChanges, planChanges, type TableChange } from "./tree-change.js";
@@ -30,6 +31,7 @@ export function map(space: Ioasid, { iova, vaddr, size, dryRun = false }: DmaMap
   if (refusal !== undefined) throw notPermitted(first, last, refusal, space.limits);
   const other = space.areas.firstIn(first, last);
   if (other !== undefined) throw overlaps(first, last, other, space.number);
+  if (space.areas.size === 0) requireNoGuestPasids(space);
   const area = { space, first, last, target, perm };
   space.source.admit(area);
   const status = fillTables(space, area, dryRun);
@@ -37,6 +39,14 @@ export function map(space: Ioasid, { iova, vaddr, size, dryRun = false }: DmaMap
   if (dryRun) return;
   space.source.keep(area);
   space.areas.insert(first, last, area);
+}
+
+/** Where guests' tables lead from PASIDs to tables of theirs, a space that is attached to a PASID is for such a table only. */
+function requireNoGuestPasids(space: Ioasid): void {
+  for (const device of space.devices) {
+    if (device.iommu.model.pasidTable !== "guest") continue;
+    for (const { space: other } of device.pasids.values()) if (other === space) throw pasidNeedsStage1(MAP, device, space);
+  }
 }
 
 /** Maps the area in the space's table, if it has one, and what follows in the tables below: everywhere or nowhere. */

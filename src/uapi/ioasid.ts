@@ -7,7 +7,7 @@ import type { Domain } from "../iommu/domain.js";
 import { compatible } from "../iommu/model.js";
 import { AddressLimits, NO_LIMITS } from "./address-limits.js";
 import { type BoundTable, createBoundDomain, requireWalked } from "./bound-table.js";
-import type { Device } from "./device.js";
+import type { Device, Requester } from "./device.js";
 import { DirtyLog, harvestAll, tracksDirty } from "./dirty-log.js";
 import { inSection, withErrno } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
@@ -16,6 +16,8 @@ import { IntervalIndex } from "./interval-index.js";
 import { attachRefused, cannotTake, noRoute, otherModel } from "./ioasid-errors.js";
 import { type Area, type MapSource, ParentSource, ProcessSource } from "./map-source.js";
 import { noDirtyTracking, partlyAttached } from "./nesting-errors.js";
+import { noPasid } from "./pasid-errors.js";
+import { GlobalPasid } from "./pasid-pool.js";
 import type { Pins } from "./pins.js";
 import type { Process } from "./process.js";
 import { RangeMap } from "./range-map.js";
@@ -49,6 +51,8 @@ export class Ioasid {
   readonly dirty = new DirtyLog();
   /** A guest's table in place of maps. */
   pgtable: BoundTable | undefined;
+  /** Entries of VMs' tables of PASIDs that stand for this space. */
+  kvmUsers = 0;
   /** There while a device is attached. */
   domain: Domain | undefined;
   limits = NO_LIMITS;
@@ -56,6 +60,7 @@ export class Ioasid {
   #wasAttached = false;
   /** A group of which some devices are attached here and some are not. */
   #partial: Group | undefined;
+  #global: GlobalPasid | undefined;
 
   constructor(number: number, context: IoasidContext, parent?: Ioasid) {
     this.number = number;
@@ -98,25 +103,57 @@ export class Ioasid {
   }
 
   /**
-   * Attaches the device: its DMA is led here once its whole group is attached. The first device brings the table.
-   * Precondition: it is attached to the parent, or to nothing when there is no parent.
+   * Attaches the device: its DMA is led here once its whole group is attached; with a vPASID, the DMA that carries it. The first
+   * device brings the table. Precondition: it is attached to the parent, or to nothing when there is no parent.
    * @throws IoctlError EINVAL when its IOMMU is of another model than that here or cannot take what is here, ENOMEM, ENOSPC, EDEADLK.
    */
-  attach(device: Device, dryRun: boolean): void {
+  attach(device: Device, vpasid: number | undefined, dryRun: boolean): void {
     if (device.iommu.engine.inSection) throw inSection(ATTACH);
     const limits = this.#limitsWith(device);
+    const requester = vpasid === undefined ? device.requester : this.#requesterFor(device, vpasid);
     const fresh = this.domain === undefined;
-    const domain = this.domain ?? this.#build(device);
-    const routed = device.iommu.reserveRoute(device.rid);
-    if (fresh && (dryRun || !routed)) domain.destroy();
-    if (!routed) throw noRoute(ATTACH, device.name);
-    if (dryRun) return;
-    this.domain = domain;
+    try {
+      const domain = this.domain ?? this.#build(device);
+      const routed = device.iommu.reserveRoute(requester.rid, requester.pasid);
+      if (fresh && (dryRun || !routed)) domain.destroy();
+      if (!routed) throw noRoute(ATTACH, device.name);
+      if (!dryRun) this.domain = domain;
+    } catch (error) {
+      this.#releasePasid(device, vpasid, requester.pasid);
+      throw error;
+    }
+    if (dryRun) return this.#releasePasid(device, vpasid, requester.pasid);
     this.limits = limits;
     this.#devices.add(device);
     this.#wasAttached = true;
-    device.attached = this;
+    if (vpasid !== undefined) return this.#attachPasid(device, vpasid, requester.pasid!);
+    device.chain.push(this);
     this.#regroup(device.group);
+  }
+
+  #attachPasid(device: Device, vpasid: number, ppasid: number): void {
+    device.pasids.set(vpasid, { space: this, ppasid });
+    if (this.domain!.attach(device.rid, ppasid) !== "ok") throw new Error(`the route of ${device.name} was refused`);
+  }
+
+  /** What DMA with the vPASID will carry. What it takes from a pool, `#releasePasid` gives back. */
+  #requesterFor(device: Device, vpasid: number): Requester {
+    const { rid } = device.requester;
+    if (device.kind.identical) return { rid, pasid: vpasid };
+    const pasid = device.kind.pool === "global" ? (this.#global ??= new GlobalPasid(device.pool!)).use() : device.pool!.take();
+    if (pasid === undefined) throw noPasid(ATTACH, device.name);
+    return { rid, pasid };
+  }
+
+  #releasePasid({ kind, pool }: Device, vpasid: number | undefined, ppasid: number | undefined): void {
+    if (vpasid === undefined || kind.identical) return;
+    if (kind.pool === "global") this.#global!.release();
+    else pool!.release(ppasid!);
+  }
+
+  /** The pPASID that devices which take ENQCMD share here; undefined while none is attached. */
+  get globalPasid(): number | undefined {
+    return this.#global?.value;
   }
 
   #regroup(group: Group): void {
@@ -166,14 +203,16 @@ export class Ioasid {
   }
 
   /**
-   * Detaches the device, which falls back to the parent. The last device takes the table with it; the maps stay.
-   * Precondition: it is attached to no child of this space. @throws IoctlError EDEADLK.
+   * Detaches the device: its DMA without a PASID falls back to the space before, the DMA with the vPASID is blocked. The last
+   * device takes the table with it; the maps stay. Precondition: it is not needed by an attachment to a child.
+   * @throws IoctlError EDEADLK.
    */
-  detach(call: Call, device: Device): void {
+  detach(call: Call, device: Device, vpasid: number | undefined): void {
     if (this.inSection) throw inSection(call);
     if (this.#devices.size === 1) harvestAll(this);
-    this.#devices.delete(device);
-    device.attached = this.parent;
+    if (vpasid === undefined) device.chain.pop();
+    else this.#detachPasid(device, vpasid);
+    if (!device.isAttachedTo(this)) this.#devices.delete(device);
     this.#regroup(device.group);
     this.limits = limitsOf([...this.#devices]);
     if (this.#devices.size > 0) return;
@@ -181,10 +220,22 @@ export class Ioasid {
     this.domain = undefined;
   }
 
+  #detachPasid(device: Device, vpasid: number): void {
+    const { ppasid } = device.pasids.get(vpasid)!;
+    device.pasids.delete(vpasid);
+    // Two vPASIDs of a device may share the global pPASID of a space.
+    const shared = [...device.pasids.values()].some((other) => other.ppasid === ppasid);
+    if (!shared && this.domain!.detach(device.rid, ppasid) !== "ok") throw new Error(`the route of ${device.name} was refused`);
+    this.#releasePasid(device, vpasid, ppasid);
+  }
+
   /** Leads all DMA that comes here to another table of the space. The old one is given back. Precondition: no section is open. */
   replaceDomain(domain: Domain): void {
     const old = this.domain!;
-    for (const { rid, routed } of this.#devices) if (routed === this) domain.attach(rid);
+    for (const { requester: { rid, pasid }, routed, pasids } of this.#devices) {
+      if (routed === this) domain.attach(rid, pasid);
+      for (const { space, ppasid } of pasids.values()) if (space === this) domain.attach(rid, ppasid);
+    }
     this.domain = domain;
     old.destroy();
   }

@@ -63,7 +63,14 @@ export function needsParent(call: Call, device: Device, { number: ioasid, parent
   return new IoctlError("EINVAL", call.name, reason, { field: "ioasid", value: ioasid, conflict, hint: "attach it to the parent first" });
 }
 
-/** `attached` is the deepest space of the device. */
+/** `value` is the ioasid that the call named. */
+export function isAttached(call: Call, { name }: Device, value: number, { number: ioasid }: Ioasid, hint: string): IoctlError {
+  const details = { field: "ioasid", value, conflict: { kind: "ioasid", ioasid }, hint } as const;
+  const also = value === ioasid ? "" : `, so not to ioasid ${value}`;
+  return new IoctlError("EBUSY", call.name, `${name} is attached to ioasid ${ioasid}${also}`, details);
+}
+
+/** `attached` is a space, nested on it, that the device is attached to as well. */
 export function attachedBelow(call: Call, device: Device, ioasid: number, attached: Ioasid): IoctlError {
   const reason = `${device.name} is attached to ioasid ${attached.number}, which is nested on ioasid ${ioasid}`;
   const conflict = { kind: "ioasid", ioasid: attached.number } as const;
@@ -82,8 +89,12 @@ export function alreadyBound(call: Call, { number: ioasid, pgtable }: Ioasid): I
 }
 
 /** A space with devices or children cannot be freed. */
-export function stillInUse(call: Call, { number: ioasid, devices, children }: Ioasid): IoctlError {
+export function stillInUse(call: Call, { number: ioasid, devices, children, kvmUsers }: Ioasid): IoctlError {
   const [device] = devices;
+  if (kvmUsers > 0) {
+    const hint = "KVM_UNMAP_PASID first";
+    return new IoctlError("EBUSY", call.name, `a VM maps a PASID to ioasid ${ioasid}`, { field: "ioasid", value: ioasid, hint });
+  }
   if (device === undefined) return hasChild(call, ioasid, [...children][0]!);
   const details = { field: "ioasid", value: ioasid, conflict: { kind: "device", device: device.name }, hint: "detach it first" } as const;
   return new IoctlError("EBUSY", call.name, `${device.name} is attached to ioasid ${ioasid}`, details);

@@ -10,7 +10,7 @@ import {
 const FIRST_NUMBER = 3;
 
 const PATH: Readonly<Record<FileKind, string>> = {
-  ioasid: "/dev/ioasid", device: "/dev/vfio/devices/<name>", group: "/dev/vfio/<group>",
+  ioasid: "/dev/ioasid", device: "/dev/vfio/devices/<name>", group: "/dev/vfio/<group>", kvm: "/dev/kvm",
 };
 
 /** The requests that an fd of a kind answers. */
@@ -35,6 +35,10 @@ export class FileTable {
   first(wanted: (file: OpenFile) => boolean): OpenFile | undefined {
     for (const file of this.#files.values()) if (wanted(file)) return file;
     return undefined;
+  }
+
+  all(): Iterable<OpenFile> {
+    return this.#files.values();
   }
 
   /** The open file that an fd, or its number, means; undefined when it is closed or of another host. */

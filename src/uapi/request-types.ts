@@ -132,13 +132,30 @@ export interface UnbindIoasidFd {
 /** Attach and detach take the same structure; `dryRun` is for attach. */
 export interface AttachIoasid extends DryRun {
   readonly ioasid: number;
-  /** No flag is known yet: anything but 0 is EOPNOTSUPP. */
+  /** `IOASID_ATTACH_USER_PASID`, or 0. */
   readonly flags?: number;
+  /** With that flag: the vPASID, 1..2^20-1 and within the device's bits, whose DMA this is about. */
+  readonly userPasid?: number;
 }
 
 export interface GroupGetDeviceFd {
   /** Name of a device of the group. */
   readonly name: string;
+}
+
+// --- Arguments: /dev/kvm -------------------------------------------------------------------------------------------------------
+export interface MapPasid {
+  /** The vPASID that the guest's ENQCMD names. */
+  readonly userPasid: number;
+  readonly ioasidFd: FdArgument;
+  readonly ioasid: number;
+}
+
+export interface UnmapPasid {
+  readonly userPasid: number;
+  /** When given they must be what the vPASID stands for. */
+  readonly ioasidFd?: FdArgument;
+  readonly ioasid?: number;
 }
 
 // --- Results -------------------------------------------------------------------------------------------------------------
@@ -205,7 +222,11 @@ export interface IoasidInfo {
 export interface DeviceInfo {
   readonly label: number;
   readonly name: string;
-  readonly kind: "pdev";
+  readonly kind: "pdev" | "mdev";
+  /** 1..8: the kinds of devices of the RFC's second version. */
+  readonly type: number;
+  /** Name of the device that an mdev is a share of. */
+  readonly parent: string | null;
   readonly group: number;
   readonly iommu: string;
   readonly preset: string;
@@ -221,7 +242,15 @@ export interface DeviceInfo {
   readonly nesting: NestingInfo;
   readonly dirtyTracking: boolean;
   readonly pageRequests: boolean;
+  /** Bits of a PASID that spaces can be attached to; 0: none. */
   readonly pasidBits: number;
+  readonly pasids: {
+    /** The user's PASID table serves the device: nobody needs to attach spaces one by one. */
+    readonly delegated: boolean;
+    /** It takes ENQCMD, and then: the CPU must translate the PASID (KVM_MAP_PASID), or must not. */
+    readonly cpu: boolean;
+    readonly cpuTranslated: boolean;
+  };
   /** Who keeps the table that leads from a PASID to a table; null without PASIDs. */
   readonly pasidTable: "host" | "guest" | null;
 }

@@ -6,7 +6,7 @@ import type { VfioDeviceFd } from "./device-fd.js";
 import type {
   AllocIoasid, AllocIoasidPgtable, AttachIoasid, BindIoasidFd, BindPgtable, CheckExtension, CreateNesting, DeviceArgument, DeviceInfo,
   DirtyBitmap, DmaMap, DmaUnmap, FdArgument, GetDirtyBitmap, GroupGetDeviceFd, GroupState, InvalidateCache, IoasidArgument,
-  IoasidInfo, MemoryRange, SetDirtyTracking, UnbindIoasidFd,
+  IoasidInfo, MapPasid, MemoryRange, SetDirtyTracking, UnbindIoasidFd, UnmapPasid,
 } from "./request-types.js";
 
 export type * from "./request-types.js";
@@ -32,6 +32,9 @@ export const IOASID_SET_DIRTY_TRACKING = 0x3b53; // base + 19
 export const IOASID_GET_DIRTY_BITMAP = 0x3b54; // base + 20
 export const IOASID_GET_GROUP_STATE = 0x3b55; // base + 21
 export const IOASID_DEVICE_GET_INFO = 0x3b56; // base + 22
+// Type 0xae, KVM's.
+export const KVM_MAP_PASID = 0xaef0;
+export const KVM_UNMAP_PASID = 0xaef1;
 export const VFIO_GROUP_GET_DEVICE_FD = 0x3b6a; // 100 + 6, VFIO's own
 export const VFIO_BIND_IOASID_FD = 0x3b7a; // 100 + 22
 export const VFIO_UNBIND_IOASID_FD = 0x3b7b; // 100 + 23
@@ -42,6 +45,8 @@ export const IOASID_MAP_DMA = IOASID_DMA_MAP;
 export const IOASID_UNMAP_DMA = IOASID_DMA_UNMAP;
 
 // --- Flags and extensions --------------------------------------------------------------------------------------------
+/** Attach and detach: `userPasid` is there. */
+export const IOASID_ATTACH_USER_PASID = 1;
 export const IOASID_DMA_MAP_FLAG_READ = 1;
 export const IOASID_DMA_MAP_FLAG_WRITE = 2;
 export const IOASID_DMA_UNMAP_FLAG_ALL = 2;
@@ -64,7 +69,7 @@ export const IOASID_CACHE_IOTLB = 1;
 export const IOASID_CACHE_DEVICE_TLB = 2;
 
 // --- The table -----------------------------------------------------------------------------------------------------------
-export type FileKind = "ioasid" | "device" | "group";
+export type FileKind = "ioasid" | "device" | "group" | "kvm";
 
 /** Arguments `args` of the method, what `ioctl()` takes in place of the structure, and the result. */
 interface Shape<K extends FileKind, M extends string, Args extends unknown[], ByValue, Result> {
@@ -94,6 +99,8 @@ export interface Requests {
   [IOASID_GET_DIRTY_BITMAP]: Shape<"ioasid", "getDirtyBitmap", [GetDirtyBitmap], never, DirtyBitmap>;
   [IOASID_GET_GROUP_STATE]: Shape<"ioasid", "getGroupState", [IoasidArgument], number, GroupState>;
   [IOASID_DEVICE_GET_INFO]: Shape<"ioasid", "deviceGetInfo", [DeviceArgument], number, DeviceInfo>;
+  [KVM_MAP_PASID]: Shape<"kvm", "mapPasid", [MapPasid], never, void>;
+  [KVM_UNMAP_PASID]: Shape<"kvm", "unmapPasid", [UnmapPasid], number, void>;
   [VFIO_GROUP_GET_DEVICE_FD]: Shape<"group", "getDeviceFd", [GroupGetDeviceFd], string, VfioDeviceFd>;
   [VFIO_BIND_IOASID_FD]: Shape<"device", "bindIoasidFd", [BindIoasidFd], FdArgument, number>;
   [VFIO_UNBIND_IOASID_FD]: Shape<"device", "unbindIoasidFd", [UnbindIoasidFd?], FdArgument, void>;
@@ -155,11 +162,13 @@ export const REQUESTS: { readonly [R in RequestNumber]: RequestSpec<Requests[R]>
   [IOASID_GET_DIRTY_BITMAP]: spec("ioasid", "getDirtyBitmap", "IOASID_GET_DIRTY_BITMAP", ["ioasid", "iova", "size", "pageSize", "clear"]),
   [IOASID_GET_GROUP_STATE]: spec("ioasid", "getGroupState", "IOASID_GET_GROUP_STATE", ["ioasid"], "ioasid"),
   [IOASID_DEVICE_GET_INFO]: spec("ioasid", "deviceGetInfo", "IOASID_DEVICE_GET_INFO", ["label"], "label"),
+  [KVM_MAP_PASID]: spec("kvm", "mapPasid", "KVM_MAP_PASID", ["userPasid", "ioasidFd", "ioasid"]),
+  [KVM_UNMAP_PASID]: spec("kvm", "unmapPasid", "KVM_UNMAP_PASID", ["userPasid", "ioasidFd", "ioasid"], "userPasid"),
   [VFIO_GROUP_GET_DEVICE_FD]: spec("group", "getDeviceFd", "VFIO_GROUP_GET_DEVICE_FD", ["name"], "name"),
   [VFIO_BIND_IOASID_FD]: spec("device", "bindIoasidFd", "VFIO_BIND_IOASID_FD", ["ioasidFd", "cookie"], "ioasidFd"),
   [VFIO_UNBIND_IOASID_FD]: spec("device", "unbindIoasidFd", "VFIO_UNBIND_IOASID_FD", ["ioasidFd"], "ioasidFd"),
-  [VFIO_ATTACH_IOASID]: spec("device", "attachIoasid", "VFIO_ATTACH_IOASID", ["ioasid", "flags", "dryRun"]),
-  [VFIO_DETACH_IOASID]: spec("device", "detachIoasid", "VFIO_DETACH_IOASID", ["ioasid", "flags"]),
+  [VFIO_ATTACH_IOASID]: spec("device", "attachIoasid", "VFIO_ATTACH_IOASID", ["ioasid", "flags", "userPasid", "dryRun"]),
+  [VFIO_DETACH_IOASID]: spec("device", "detachIoasid", "VFIO_DETACH_IOASID", ["ioasid", "flags", "userPasid"]),
 };
 
 const BY_NUMBER: ReadonlyMap<unknown, RequestSpec> = new Map(

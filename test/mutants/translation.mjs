@@ -2,6 +2,7 @@
 const edit = (file, find, replace) => ({ file: `assembly/${file}.ts`, find, replace });
 const WALKS = ["test/unit/walk-property.test.ts"];
 const TWO_STAGES = ["test/unit/two-stage-property.test.ts"];
+const HALVES = ["test/unit/two-halves-property.test.ts"];
 const MARKS = ["test/unit/marks-property.test.ts"];
 const NESTED = ["test/unit/engine-nested.test.ts"];
 const IOTLB = ["test/unit/engine-iotlb.test.ts"];
@@ -55,8 +56,12 @@ export const TRANSLATION = [
     edits: [edit("table/walk", "      store<u32>(out, CLASS_TABLE, WALK_CLASS);\n", "")],
   },
   {
-    name: "two halves: bit 55 does not choose", tests: WALKS,
+    name: "two halves: bit 55 does not choose", tests: HALVES,
     edits: [edit("request", "DOMAIN_HALVES && (iova >> HALF_BIT) & 1", "DOMAIN_HALVES && (iova >> HALF_BIT) & 0")],
+  },
+  {
+    name: "two halves: what only the wider half takes is cached", tests: HALVES,
+    edits: [edit("route", "    high = (high | load<u64>(upper, DOMAIN_HIGH) | bias) & ~lowBits(widthLg2 + 1);\n", "")],
   },
   {
     name: "dirty: a write leaves the dirty bit clear", tests: NESTED,

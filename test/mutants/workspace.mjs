@@ -8,8 +8,8 @@ const COPIED = ["assembly", "src", "scripts"];
 /** Only read. */
 const LINKED = ["test", "traces", "node_modules", "package.json", "tsconfig.json", "vitest.config.ts", "asconfig.json",
   "as-pect.config.js", "as-pect.asconfig.json"];
-/** For one file of tests. A mutant that never ends is killed too. */
-const TIMEOUT_MS = 180_000;
+/** For one file of tests. A mutant that never ends is killed too; one test that is slow on a busy machine is no kill. */
+const TIMEOUT_MS = 300_000;
 
 /** What an edit cannot be applied to, or a mutant that does not compile: a defect of the list, not of the tests. */
 export class MutantError extends Error {}
@@ -96,7 +96,7 @@ export class Workspace {
   async #testFailure(files) {
     const report = path.join(this.#folder, "build/mutant.json");
     fs.rmSync(report, { force: true });
-    const args = ["run", "--project", "unit", "--bail", "1", "--reporter", "json", "--outputFile", report, ...files];
+    const args = ["run", "--project", "unit", "--testTimeout", String(TIMEOUT_MS), "--bail", "1", "--reporter", "json", "--outputFile", report, ...files];
     const { code, timedOut, output } = await run(this.#folder, "node_modules/vitest/vitest.mjs", args, { IOASID_TEST: "mutants" }, TIMEOUT_MS * files.length);
     if (code === 0) return null;
     if (timedOut) return "the tests do not end";

@@ -121,9 +121,9 @@ function pinsDigest(pins: Pins): object {
   return { ranges, runs: pins.runs, charged: pins.charged };
 }
 
-function deviceDigest({ name, binding, attached, routed }: Device, nameOf: (space: Ioasid | undefined) => string | undefined): object {
+function deviceDigest({ name, binding, chain, pasids, routed }: Device, nameOf: (space: Ioasid | undefined) => string | undefined): object {
   const bound = binding && { fd: binding.ioasidFd.number, owner: binding.owner.number, label: binding.label, cookie: binding.cookie };
-  return { name, bound, attached: nameOf(attached), routed: nameOf(routed) };
+  return { name, bound, chain: chain.map(nameOf), pasids: [...pasids].map(([pasid, { space }]) => [pasid, nameOf(space)]), routed: nameOf(routed) };
 }
 
 /** What a domain translates: every leaf, and which are dirty; or where the guest's table is. */

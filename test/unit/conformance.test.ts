@@ -1,5 +1,6 @@
 // One suite for every format in every geometry: what page-table suites of others test, through map, walk, translate and
 // unmap. The oracles of test/setup.ts recount frames and compare every answer with the reference walker beside it.
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import * as L from "../../src/engine/layout.js";
 import { askOne, dirtyBytes, fixture, type Fixture } from "./engine-fixture.js";
@@ -147,6 +148,34 @@ function tableToLeaf(its: Case): void {
   });
 }
 
+/** The largest leaf of each piece that the alignment of both addresses and what is left allow. */
+function largest({ geometry: { sizesLg2 } }: Case, first: bigint, size: bigint, hpa: bigint): number[] {
+  const found: number[] = [];
+  for (let done = 0n; done < size; done += bytes(found.at(-1)!)) {
+    const aligned = (lg2: number): boolean => ((first + done) | (hpa + done)) % bytes(lg2) === 0n;
+    found.push(sizesLg2.findLast((lg2) => aligned(lg2) && bytes(lg2) <= size - done)!);
+  }
+  return found;
+}
+
+/** Ranges with ragged ends around every size, to outputs that are aligned with them to every size. */
+function bestSizes(its: Case): void {
+  const { geometry: { pageLg2, sizesLg2, regions: [region], options } } = its;
+  const fits = (lg2: number): boolean => bytes(lg2 + 3) <= region!.last - region!.first + 1n && lg2 + 3 <= options.outputWidth;
+  const room = (span: number): number[] => sizesLg2.filter((lg2) => lg2 > span && fits(lg2));
+  // At most 2 * 512 leaves in the middle.
+  const shape = fc.constantFrom(...room(0)).chain((lg2) => fc.tuple(fc.constant(lg2), fc.constantFrom(...room(lg2 - 10))));
+  fc.assert(fc.property(shape, fc.nat(3), fc.nat(3), fc.integer({ min: 1, max: 2 }), fc.nat(1), ([lg2, apart], before, after, n, m) => {
+    const first = bytes(lg2) - BigInt(before % 2 ** Math.min(2, lg2 - pageLg2)) * bytes(pageLg2);
+    const size = bytes(lg2) * BigInt(n) + (bytes(lg2) - first) + BigInt(after) * bytes(pageLg2);
+    const hpa = first + BigInt(m) * bytes(apart);
+    expect(map(its, first, size, hpa)).toBe(L.STATUS_OK);
+    const found = leaves(its, first, size);
+    expect(unmap(its, first, size)).toBe(size);
+    expect(found).toEqual(largest(its, first, size, hpa));
+  }), { numRuns: 20 });
+}
+
 /** Unmap never removes more than asked: part of a leaf is refused and nothing changes, its neighbours included. */
 function noSplit(its: Case): void {
   const { geometry: { sizesLg2, options }, port, route } = its;
@@ -201,7 +230,7 @@ async function dirtyBits(geometry: Geometry): Promise<void> {
 
 const CASES: readonly [string, (its: Case) => void][] = [
   ["empty", emptyTable], ["radix", radix], ["sizes and outputs", sizesAndOutputs], ["permissions", permissions], ["simple", simple],
-  ["table to leaf", tableToLeaf], ["no split", noSplit], ["limits", limits],
+  ["table to leaf", tableToLeaf], ["best sizes", bestSizes], ["no split", noSplit], ["limits", limits],
 ];
 
 describe.each(GEOMETRIES.map((geometry) => [geometry.name, geometry] as const))("%s", (_name, geometry) => {

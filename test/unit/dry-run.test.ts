@@ -98,7 +98,7 @@ const REFUSALS: [what: string, errno: ErrnoName, call: Call, prepare?: ((it: Mac
       fill(it);
     }, SMALL],
   ["an attach to what the IOMMU cannot map", "EINVAL", ({ dev2, free }, dry) => dev2.attachIoasid({ ioasid: free, ...dry }), (it) => it.map(it.free, 1n << 50n, HVA)],
-  ["an attach without a route", "ENOSPC", ({ devs, root }, dry) => devs[9]!.attachIoasid({ ioasid: root, ...dry }), undefined, {
+  ["an attach without a route", "ENOSPC", ({ devs, free }, dry) => devs[9]!.attachIoasid({ ioasid: free, ...dry }), undefined, {
     routes: 8, devices: Array.from({ length: 10 }, (_, n) => ({ name: `dev${n + 1}`, rid: n })),
   }],
   ["a bind of a bad format", "EINVAL", ({ fd, bare }, dry) => fd.bindPgtable({ ioasid: bare, addr: 0x100000, format: { kind: "x86-64", levels: 3 as 4 }, ...dry })],

@@ -109,6 +109,6 @@ describe("flow 5.1", () => {
     device2_fd.close();
     host.process.munmap(HVA, RAM);
     host.process.munmap(HVA + RAM, GB - RAM);
-    expect([host.labelOf(0x20), host.labelOf(0x28), host.process.locked]).toEqual([undefined, undefined, 0n]);
+    expect([host.labelOf("dev1"), host.labelOf("dev2"), host.process.locked]).toEqual([undefined, undefined, 0n]);
   });
 });

@@ -66,7 +66,7 @@ describe("a file that is wrong as a whole", () => {
     ["no steps", { scenario: 1, name: "x", steps: [] }, "$.steps", "at least 1 element"],
     ["an unknown option of the host", { scenario: 1, name: "x", host: { cpus: 4 }, steps: BIND }, "$.host", '"cpus" is unknown'],
     ["an unknown preset", { scenario: 1, name: "x", host: { iommus: [{ preset: "via" }] }, steps: BIND }, "$.host.iommus[0].preset", '"vtd"'],
-    ["a device without a requester id", { scenario: 1, name: "x", host: { devices: [{ name: "a" }] }, steps: BIND }, "$.host.devices[0]", '"rid" is missing'],
+    ["a device without a name", { scenario: 1, name: "x", host: { devices: [{ rid: 1 }] }, steps: BIND }, "$.host.devices[0]", '"name" is missing'],
   ])("%s", (_name, json, path, reason) => {
     const error = refusal(json);
     expect(error.step).toBeUndefined();

@@ -1,7 +1,8 @@
 // Running scenarios: the bundled ones are as they say; and what ends a run, with what words.
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import type { DeviceOptions, HostOptions } from "../../src/create-host.js";
+import type { HostOptions } from "../../src/create-host.js";
+import type { DeviceOptions } from "../../src/host-devices.js";
 import type { IommuOptions } from "../../src/iommu/model.js";
 import type { StepReport } from "../../src/scenario/run.js";
 import type { DeviceSpec, HostSpec, IommuSpec, Step } from "../../src/scenario/scenario.js";
@@ -113,9 +114,13 @@ const IOMMU: Required<IommuSpec> & Record<keyof IommuOptions, unknown> = {
   name: "smmu", preset: "smmuv3", stage: 2, granule: "0x4000", addressWidth: 40, outputWidth: 44, reserved: [{ first: 0, last: "0xfff", why: "a test" }],
   nesting: true, pageRequests: false, dirtyTracking: false, pasidBits: 8,
 };
-const DEVICE: Required<DeviceSpec> & Record<keyof DeviceOptions, unknown> = { name: "dev1", rid: "0x20", iommu: "smmu", group: 3 };
+const DEVICE: Required<Omit<DeviceSpec, "parent">> & Record<Exclude<keyof DeviceOptions, "parent">, unknown> = {
+  name: "dev1", rid: "0x20", iommu: "smmu", group: 3, pasids: "user", enqcmd: true,
+};
+/** A mediated device has no place of its own. */
+const MEDIATED: readonly DeviceSpec[] = [{ name: "dsa0", rid: 1 }, { name: "mdev1", parent: "dsa0", pasids: "default" }];
 const HOST: Required<HostSpec> & Record<Exclude<keyof HostOptions, "ram" | "firstIotlbId">, unknown> = {
-  memory: { ram: 0x10000, arena: "0x1000000", shared: false }, iommus: [IOMMU], devices: [DEVICE], lockLimit: "0xffffffffffffffff", strictAttach: true,
+  memory: { ram: 0x10000, arena: "0x1000000", shared: false }, iommus: [IOMMU], devices: [DEVICE, ...MEDIATED], lockLimit: "0xffffffffffffffff", strictAttach: true,
   accounting: "fd", slots: 64, routes: 64, domains: 64, ports: { count: 1, iotlbSets: 64, lanes: 64, faults: 64 },
 };
 const STEPS: readonly Step[] = [
@@ -123,8 +128,11 @@ const STEPS: readonly Step[] = [
   { ioctl: "VFIO_BIND_IOASID_FD", fd: "$dev", arg: "$fd", as: "label" },
   { ioctl: "IOASID_DEVICE_GET_INFO", fd: "$fd", arg: "$label", expect: {
     group: 3, iommu: "smmu", addressWidth: 40, outputWidth: 44, alignment: 0x4000, reserved: [{ first: 0, last: 0xfff }], pageRequests: false,
-    dirtyTracking: false, pasidBits: 8, nesting: { hardware: ["aarch64-stage1"] },
+    dirtyTracking: false, pasidBits: 8, type: 7, nesting: { hardware: ["aarch64-stage1"] },
   } },
+  { open: "/dev/vfio/devices/mdev1", as: "mdev" }, { ioctl: "VFIO_BIND_IOASID_FD", fd: "$mdev", arg: "$fd", as: "mlabel" },
+  { ioctl: "IOASID_DEVICE_GET_INFO", fd: "$fd", arg: "$mlabel", expect: { type: 3, parent: "dsa0" } },
+  { dma: "dev1", pasid: 5, write: 0, words: ["0x1"], expect: { fault: { reason: "blocked", pasid: 5 } } },
   { dma: "dev1", write: 0, words: ["0x1"], expect: { fault: { reason: "blocked" } } }, { charge: "process", expect: 0 },
 ];
 

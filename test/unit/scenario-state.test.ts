@@ -48,19 +48,19 @@ it("lists the first maps only, and counts all", async () => {
 
 it("follows an address through merged spaces to the bus, and the one table behind them", async () => {
   const run = await runTo("rfc-5.3", "dev2 reads 8 bytes at 0x2000");
-  const { hops, steps, outcome } = pathOf(run, "dev2", 0x2010n, false);
+  const { hops, steps, outcome } = pathOf(run, "dev2", undefined, 0x2010n, false);
   const hpa = 0x100001010n;
   expect(hops).toEqual([
     { space: "giova_ioasid", address: 0x2010n }, { space: "gpa_ioasid", address: 0x1010n }, { space: "hva", address: 0x40001010n }, { space: "hpa", address: hpa },
   ]);
   expect(steps.at(-1)).toMatchObject({ kind: "leaf", stage: 2, level: 0, leadsTo: hpa & ~0xfffn, permissions: "rw-" });
   expect(outcome).toContain(`translated to 0x${hpa.toString(16)}`);
-  expect(pathOf(run, "dev2", 0x5000n, false)).toMatchObject({ hops: [{ space: "giova_ioasid", address: 0x5000n }], outcome: expect.stringContaining("not-present") });
+  expect(pathOf(run, "dev2", undefined, 0x5000n, false)).toMatchObject({ hops: [{ space: "giova_ioasid", address: 0x5000n }], outcome: expect.stringContaining("not-present") });
 });
 
 it("follows it through the guest's table and the parent's", async () => {
   const run = await runTo("rfc-5.4-vtd", "dev2 reads 8 bytes at 0x2000");
-  const { hops, steps } = pathOf(run, "dev2", 0x2008n, false);
+  const { hops, steps } = pathOf(run, "dev2", undefined, 0x2008n, false);
   expect(hops.map(({ address }) => address)).toEqual([0x2008n, 0x1008n, 0x40001008n, 0x100001008n]);
   expect(steps.filter(({ stage }) => stage === 1).map(({ address }) => address)).toEqual([0x10000n, 0x11000n, 0x12000n, 0x13010n]);
   expect(steps.filter(({ stage }) => stage === 1).at(-1)).toMatchObject({ what: "x86-64", kind: "leaf", leadsTo: 0x1000n });
@@ -69,5 +69,5 @@ it("follows it through the guest's table and the parent's", async () => {
 
 it("has no way for a device that is blocked", async () => {
   const run = await runTo("rfc-5.2", "ioctl(device_fd2, VFIO_DETACH_IOASID");
-  expect(pathOf(run, "dev2", 0x1000n, false)).toEqual({ hops: [], steps: [], outcome: "refused: blocked" });
+  expect(pathOf(run, "dev2", undefined, 0x1000n, false)).toEqual({ hops: [], steps: [], outcome: "refused: blocked" });
 });

@@ -182,6 +182,22 @@ describe("the shadow", () => {
   });
 
   it.each([
+    // The order in which root, child and grandchild get their map.
+    [[0, 1, 2]], [[0, 2, 1]], [[1, 0, 2]], [[1, 2, 0]], [[2, 0, 1]], [[2, 1, 0]],
+  ])("keeps to the parent's small leaves where its own address and the memory would fit a large one, in the order %j", async (order) => {
+    const it = await machine();
+    const child = childOf(it, it.root);
+    const grandchild = childOf(it, child);
+    // The root's addresses are a page off those of the memory, the child's are not.
+    const maps = [() => it.map(it.root, K4, HVA, M2), () => it.map(child, 0, K4, M2), () => it.map(grandchild, 2n * M2, 0, M2)];
+    for (const n of order) maps[n]!();
+    for (const ioasid of [it.root, child, grandchild]) expect(leaves(it, 2, ioasid)).toMatchObject([{ hpa: RAM, lg2: 12 }]);
+    expect(it.dma(2, 3n * M2 - 1n)).toBe(M2 - 1n);
+    it.unmap(child, 0, M2);
+    expect([leaves(it, 2, child), leaves(it, 2, grandchild), it.dma(2, 2n * M2)]).toEqual([[], [], "not-present"]);
+  });
+
+  it.each([
     ["map of the parent", true], ["map of the child", false],
   ])("is the same whichever comes last: here the %s", async (_which, parentLast) => {
     const it = await machine();

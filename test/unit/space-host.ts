@@ -3,6 +3,7 @@
 import { expect } from "vitest";
 import { createHost, DmaFault, type DmaFaultReason, type HostOptions } from "../../src/index.js";
 import type { SimulatedHost } from "../../src/create-host.js";
+import { liveDomains } from "../oracle/engine-state.js";
 import { encoderOf } from "../oracle/reference/encode.js";
 import { R, RW, W } from "./engine-fixture.js";
 
@@ -142,7 +143,7 @@ export function visible(it: Spaces, ioasids: readonly number[], iovas: readonly 
   const { fd, host, devs } = it;
   return {
     infos: ioasids.map((ioasid) => tryCall(() => fd.getInfo({ ioasid }))), groups: ioasids.map((ioasid) => tryCall(() => fd.getGroupState({ ioasid }))), locked: host.process.locked,
-    frames: host.engine.framesUsed, landings: devs.map((_, n) => iovas.map((iova) => [it.dma(n + 1, iova), it.dma(n + 1, iova, "w")])),
+    frames: host.engine.framesUsed, domains: liveDomains(host.engine).map(({ index }) => index), landings: devs.map((_, n) => iovas.map((iova) => [it.dma(n + 1, iova), it.dma(n + 1, iova, "w")])),
   };
 }
 

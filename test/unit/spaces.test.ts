@@ -26,7 +26,7 @@ describe("a device", () => {
     devs[0]!.bindIoasidFd({ ioasidFd: fd });
     seen.push(dma(1, 0));
     expect(seen).toEqual(["blocked", 0n, "blocked", "blocked", "blocked"]);
-    expect(host.labelOf(32)).toMatchObject({ label: 3 });
+    expect(host.labelOf("dev1")).toMatchObject({ label: 3 });
   });
 
   it("sees one space whole or none, while it goes through many by detach and attach", async () => {

@@ -30,7 +30,7 @@ function state({ host, iommus, fd, dev1, dev2, a, b, slots }: Case): unknown {
     a: fd.getInfo({ ioasid: a }),
     b: fd.getInfo({ ioasid: b }),
     locked: host.process.locked,
-    labels: [host.labelOf(8), host.labelOf(16)],
+    labels: [host.labelOf("dev1"), host.labelOf("dev2")],
     closed: [fd.closed, dev1.closed, dev2.closed],
     tables: iommus.map(({ domains }) => [...domains].map(({ pages, rids }) => ({ pages, rids }))),
     slots,
@@ -86,7 +86,7 @@ describe("a call that a lower layer refuses", () => {
     const it = machine();
     it.refuse.create = "BAD_ARGUMENT";
     expect(() => attachFirst(it)).toThrow("refused on demand");
-    expect(it.host.deviceByRid(16)?.attached).toBeUndefined();
+    expect(it.host.devices()[1]?.attached).toBeUndefined();
   });
 
   it("a write-only map fails with the format, not with the arguments", () => {

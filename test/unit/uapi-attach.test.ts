@@ -25,13 +25,13 @@ describe("bind", () => {
     const [dev1, dev2] = [host.open("/dev/vfio/devices/dev1"), host.open("/dev/vfio/devices/dev2")];
     expect(dev1.bindIoasidFd({ ioasidFd: fd, cookie: 2n ** 64n - 1n })).toBe(1);
     expect(dev2.bindIoasidFd({ ioasidFd: fd.number })).toBe(2);
-    expect(host.labelOf(8)).toEqual({ label: 1, cookie: 2n ** 64n - 1n, name: "dev1" });
-    expect(host.labelOf(16)).toEqual({ label: 2, cookie: 0n, name: "dev2" });
-    expect(host.labelOf(24)).toBeUndefined();
+    expect(host.labelOf("dev1")).toEqual({ label: 1, cookie: 2n ** 64n - 1n, name: "dev1" });
+    expect(host.labelOf("dev2")).toEqual({ label: 2, cookie: 0n, name: "dev2" });
+    expect(host.labelOf("dev3")).toBeUndefined();
     dev1.unbindIoasidFd();
-    expect(host.labelOf(8)).toBeUndefined();
+    expect(host.labelOf("dev1")).toBeUndefined();
     expect(dev1.bindIoasidFd({ ioasidFd: host.open("/dev/ioasid"), cookie: 7 })).toBe(3);
-    expect(host.labelOf(8)).toEqual({ label: 3, cookie: 7n, name: "dev1" });
+    expect(host.labelOf("dev1")).toEqual({ label: 3, cookie: 7n, name: "dev1" });
   });
 
   it("is refused with EBUSY for a device that is bound, through this fd or another", () => {
@@ -55,7 +55,7 @@ describe("bind", () => {
     }
     for (const kind of [dev1, dev1.number]) refusal(() => dev1.bindIoasidFd({ ioasidFd: kind }), "EBADFD", "ioasidFd");
     refusal(() => dev1.bindIoasidFd({} as never), "EINVAL", "ioasidFd");
-    expect(host.labelOf(8)).toBeUndefined();
+    expect(host.labelOf("dev1")).toBeUndefined();
   });
 
   it("is refused with EINVAL for a cookie that is no u64", () => {
@@ -64,7 +64,7 @@ describe("bind", () => {
     for (const cookie of [-1n, 2n ** 64n, 1.5, "1"]) {
       refusal(() => dev1.bindIoasidFd({ ioasidFd: fd, cookie: cookie as bigint }), "EINVAL", "cookie");
     }
-    expect(host.labelOf(8)).toBeUndefined();
+    expect(host.labelOf("dev1")).toBeUndefined();
   });
 });
 
@@ -83,7 +83,7 @@ describe("unbind", () => {
     const { host, dev1, a } = bound();
     dev1.attachIoasid({ ioasid: a });
     expect(refusal(() => dev1.unbindIoasidFd(), "EBUSY", "ioasid").conflict).toEqual({ kind: "ioasid", ioasid: a });
-    expect(host.labelOf(8)?.label).toBe(1);
+    expect(host.labelOf("dev1")?.label).toBe(1);
     dev1.detachIoasid({ ioasid: a });
     dev1.unbindIoasidFd();
   });
@@ -128,13 +128,15 @@ describe("attach", () => {
     for (const bad of [undefined, -1, "1"]) refusal(() => dev1.attachIoasid({ ioasid: bad as never }), "EINVAL", "ioasid");
   });
 
-  it("is refused with EOPNOTSUPP for any flag, EINVAL for flags that are no u32", () => {
+  it("is refused with EOPNOTSUPP for an unknown flag, and for a PASID that the device has not, EINVAL for flags that are no u32", () => {
     const { dev1, a } = bound();
-    for (const flags of [1, 2, 0xffffffff]) refusal(() => dev1.attachIoasid({ ioasid: a, flags }), "EOPNOTSUPP", "flags");
+    refusal(() => dev1.attachIoasid({ ioasid: a, flags: 1, userPasid: 1 }), "EOPNOTSUPP", "flags");
+    refusal(() => dev1.attachIoasid({ ioasid: a, flags: 1 }), "EINVAL", "userPasid");
+    for (const flags of [2, 3, 0xffffffff]) refusal(() => dev1.attachIoasid({ ioasid: a, flags }), "EOPNOTSUPP", "flags");
     for (const flags of [-1, 0.5, "0"]) {
       refusal(() => dev1.attachIoasid({ ioasid: a, flags: flags as number }), "EINVAL", "flags");
     }
-    refusal(() => dev1.detachIoasid({ ioasid: a, flags: 1 }), "EOPNOTSUPP", "flags");
+    refusal(() => dev1.detachIoasid({ ioasid: a, flags: 2 }), "EOPNOTSUPP", "flags");
   });
 
   it("is refused with EBUSY for a device that is attached, here or elsewhere", () => {

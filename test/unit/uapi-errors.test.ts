@@ -205,7 +205,7 @@ const DEVICES: Row[] = [
   { cause: "ATTACH: frames", call: attach("dev2", EMPTY), errno: "ENOMEM", before: ({ host }) => host.engine.failAllocation(2) },
   { cause: "DETACH: attached to a child of it", call: detach(ROOT), errno: "EBUSY", field: "ioasid", value: ROOT, conflict: ioasid(CHILD) },
   { cause: "DETACH: not attached there", call: detach(EMPTY), errno: "ENOENT", field: "ioasid", value: EMPTY },
-  { cause: "DETACH: unknown flag", call: detach(CHILD, { flags: 1 }), errno: "EOPNOTSUPP", field: "flags", value: 1 },
+  { cause: "DETACH: unknown flag", call: detach(CHILD, { flags: 2 }), errno: "EOPNOTSUPP", field: "flags", value: 2 },
   { cause: "UNBIND: attached", call: ({ dev1 }) => dev1.unbindIoasidFd(), errno: "EBUSY", field: "ioasid", value: CHILD, conflict: ioasid(CHILD) },
   { cause: "UNBIND: not bound", call: ({ dev3 }) => dev3.unbindIoasidFd(), errno: "EINVAL", field: "fd" },
   { cause: "BIND: no fd", call: bind(undefined), errno: "EINVAL", field: "ioasidFd" },

@@ -5,6 +5,7 @@ import { EngineError, type EngineErrorCode } from "../../src/engine/errors.js";
 import type { MapStatus, Piece } from "../../src/iommu/domain.js";
 import type { IommuModel } from "../../src/iommu/model.js";
 import { IoctlError, type ErrnoName } from "../../src/uapi/errno.js";
+import { DEVICE_KINDS } from "../../src/uapi/device-kind.js";
 import { Host, type HostParts } from "../../src/uapi/host.js";
 import type { OpenFile } from "../../src/uapi/open-file.js";
 
@@ -130,7 +131,9 @@ export function fakeMachine(options: Partial<HostParts> & { models?: IommuModel[
   const host = new Host({
     engine: engine as unknown as HostParts["engine"],
     iommus: new Map(iommus.map((iommu) => [iommu.name, iommu])) as unknown as HostParts["iommus"],
-    devices: behind.map((iommu, i) => ({ name: `dev${i + 1}`, rid: 8 * (i + 1), iommu: `iommu${iommu}`, group: i + 1 })),
+    devices: behind.map((iommu, i) => ({
+      name: `dev${i + 1}`, rid: 8 * (i + 1), iommu: `iommu${iommu}`, group: i + 1, kind: DEVICE_KINDS[0]!, parent: undefined,
+    })),
     ram: [{ hpa: 0x100000n, size: 0x100000n, offset: 0x80000 }],
     lockLimit: 2n ** 64n - 1n,
     strictAttach: false,

@@ -34,7 +34,7 @@ describe("the table", () => {
       IOASID_CREATE_NESTING: ioasid(8), IOASID_BIND_PGTABLE: ioasid(9), IOASID_UNBIND_PGTABLE: ioasid(10),
       IOASID_INVALIDATE_CACHE: ioasid(13), IOASID_ALLOC_IOASID_PGTABLE: ioasid(15), IOASID_SET_DIRTY_TRACKING: ioasid(19),
       IOASID_GET_DIRTY_BITMAP: ioasid(20), IOASID_GET_GROUP_STATE: ioasid(21), IOASID_DEVICE_GET_INFO: ioasid(22),
-      VFIO_GROUP_GET_DEVICE_FD: vfio(6),
+      VFIO_GROUP_GET_DEVICE_FD: vfio(6), KVM_MAP_PASID: 0xaef0, KVM_UNMAP_PASID: 0xaef1,
       VFIO_BIND_IOASID_FD: vfio(22), VFIO_UNBIND_IOASID_FD: vfio(23), VFIO_ATTACH_IOASID: vfio(24), VFIO_DETACH_IOASID: vfio(25),
     });
     expect([requests.IOASID_MAP_DMA, requests.IOASID_UNMAP_DMA]).toEqual([requests.IOASID_DMA_MAP, requests.IOASID_DMA_UNMAP]);
@@ -43,7 +43,7 @@ describe("the table", () => {
   it("names every request as its constant is named, and its method after it", () => {
     for (const [number, { name, method }] of Object.entries(REQUESTS)) {
       expect((requests as Record<string, unknown>)[name]).toBe(Number(number));
-      const words = name.toLowerCase().replace(/^(ioasid|vfio_group|vfio)_/, "").split("_");
+      const words = name.toLowerCase().replace(/^(ioasid|vfio_group|vfio|kvm)_/, "").split("_");
       expect(method).toBe(words.map((word, i) => (i === 0 ? word : word[0]!.toUpperCase() + word.slice(1))).join(""));
     }
   });
@@ -85,7 +85,7 @@ describe("ioctl", () => {
     refusal(() => fd.getInfo({ ioasid }), "ENOENT", "ioasid");
     ioctl(dev1, requests.VFIO_UNBIND_IOASID_FD, fd);
     ioctl(dev2, requests.VFIO_UNBIND_IOASID_FD);
-    expect(host.labelOf(8)).toBeUndefined();
+    expect(host.labelOf("dev1")).toBeUndefined();
   });
 
   it("passes a bare value of the wrong type on to the check of the field", () => {
@@ -112,7 +112,7 @@ describe("ioctl", () => {
 describe("structures", () => {
   const calls: [string, (arg: unknown) => unknown][] = (() => {
     const { host } = fakeMachine();
-    const files = { ioasid: host.open("/dev/ioasid"), device: host.open("/dev/vfio/devices/dev1"), group: host.open("/dev/vfio/1") };
+    const files = { ioasid: host.open("/dev/ioasid"), device: host.open("/dev/vfio/devices/dev1"), group: host.open("/dev/vfio/1"), kvm: host.open("/dev/kvm") };
     return Object.entries(REQUESTS).filter(([, { fields }]) => fields.size > 0).map(([number, { name, fd: kind }]) => {
       return [name, (arg) => host.ioctl(files[kind], Number(number) as never, arg as never)];
     });

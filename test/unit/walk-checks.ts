@@ -1,13 +1,13 @@
 // What the property tests of walks and the fuzzer share: an engine with guest memory, a table with its domain and route, and
 // every way of asking against the reference, field by field.
 import { expect } from "vitest";
-import { Engine } from "../../src/engine/engine.js";
+import { Engine, type DomainOptions } from "../../src/engine/engine.js";
 import type { Port } from "../../src/engine/port.js";
 import { liveDomains } from "../oracle/engine-state.js";
 import type { ReferenceDomain } from "../oracle/reference/types.js";
 import { walkReference } from "../oracle/reference/walk.js";
 import { expectAnswer } from "../oracle/results.js";
-import { GuestRam, type GuestTable } from "./guest-tables.js";
+import { GuestRam } from "./guest-tables.js";
 
 export interface World {
   readonly engine: Engine;
@@ -23,8 +23,8 @@ export async function world(): Promise<World> {
 }
 
 /** Runs the checks with a domain of the table and a route to it. */
-export function withRoute({ engine }: World, table: GuestTable, check: (domain: number, route: number) => void): void {
-  const domain = engine.createDomain(table.options);
+export function withRoute({ engine }: World, { options }: { options: DomainOptions }, check: (domain: number, route: number) => void): void {
+  const domain = engine.createDomain(options);
   const route = engine.route(0x20);
   engine.attachRoute(route, domain);
   try {

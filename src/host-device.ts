@@ -1,0 +1,70 @@
+// A device of the host, as a device model sees it. Imports engine, dma, uapi, and the host's type.
+import type { SimulatedHost } from "./create-host.js";
+import { DmaView } from "./dma/dma-view.js";
+import { EngineError, integerIn } from "./engine/errors.js";
+import { ROUTE_NONE } from "./engine/layout.js";
+import type { Device, Requester } from "./uapi/device.js";
+
+const LAST_PASID = 2 ** 20 - 1;
+
+/** Takes a descriptor that ENQCMD brought, with a view for DMA with its PASID; false when there is no room (the guest retries). */
+export type EnqcmdHandler = (descriptor: Uint8Array, dma: DmaView) => boolean;
+
+export class HostDevice {
+  readonly name: string;
+  /** Requester id of its DMA. */
+  readonly rid: number;
+  readonly #host: SimulatedHost;
+  readonly #device: Device;
+
+  /** @internal SimulatedHost.device() makes these. */
+  constructor(host: SimulatedHost, device: Device) {
+    this.name = device.name;
+    this.rid = device.rid;
+    this.#host = host;
+    this.#device = device;
+  }
+
+  /**
+   * A view of memory through the IOMMU, for DMA without a PASID, or with the PASID that the guest's driver named. What a mediated
+   * device puts in its place is looked up at every access. Throws EngineError BAD_ARGUMENT for a PASID that is not in 1..2^20-1.
+   */
+  dma(pasid?: number): DmaView {
+    if (pasid === undefined) return this.#view(undefined, this.#fixed(this.#device.requester));
+    integerIn("pasid", pasid, 1, LAST_PASID);
+    if (this.#device.kind.identical) return this.#view(() => pasid, this.#fixed({ rid: this.rid, pasid }));
+    return this.#view(() => pasid, () => this.#routeOf(this.#device.requesterOf(pasid)));
+  }
+
+  /** Says what becomes of ENQCMD to this device; undefined: its portal is closed. Throws EngineError BAD_ARGUMENT if it has none. */
+  onEnqcmd(handler: EnqcmdHandler | undefined): void {
+    const device = this.#device;
+    if (!device.kind.enqcmd) throw new EngineError("BAD_ARGUMENT", `${this.name} takes no ENQCMD (option \`enqcmd\`)`, "name", this.name);
+    device.portal = handler && ((descriptor, ppasid) => handler(descriptor, this.#physicalView(ppasid)));
+  }
+
+  /** For DMA with a pPASID that came with work: faults tell the vPASID that stands for it. */
+  #physicalView(ppasid: number): DmaView {
+    const vpasid = (): number | undefined => {
+      if (this.#device.kind.identical) return ppasid;
+      for (const [pasid, attachment] of this.#device.pasids) if (attachment.ppasid === ppasid) return pasid;
+      return undefined;
+    };
+    return this.#view(vpasid, this.#fixed({ rid: this.rid, pasid: ppasid }));
+  }
+
+  #view(pasid: (() => number | undefined) | undefined, route: () => number): DmaView {
+    const { name } = this;
+    const binding = () => this.#host.labelOf(name);
+    return new DmaView(this.#host.engine, this.#host.port, { name, binding, route, pasid: pasid ?? (() => undefined) });
+  }
+
+  #fixed(requester: Requester): () => number {
+    const route = this.#routeOf(requester);
+    return () => route;
+  }
+
+  #routeOf(requester: Requester | undefined): number {
+    return requester === undefined ? ROUTE_NONE : this.#host.engine.route(requester.rid, requester.pasid);
+  }
+}
