@@ -55,6 +55,7 @@ export type Step =
   | { readonly kind: "map"; readonly space: number; readonly to: number; readonly perm: number; readonly dry: boolean } & Span
   | { readonly kind: "map-tables"; readonly space: number }
   | { readonly kind: "unmap"; readonly space: number; readonly which: number; readonly how: "area" | "span" | "all" } & Span
+  | { readonly kind: "remap"; readonly space: number; readonly which: number; readonly perm: number }
   | { readonly kind: "attach" | "detach"; readonly device: number; readonly dry: boolean } & Pick
   | { readonly kind: "bind"; readonly dry: boolean } & Pick
   | { readonly kind: "unbind" } & Pick
@@ -66,8 +67,11 @@ export type Step =
 export interface Plan {
   /** Depth of a chain of spaces that is there before the first step, each mapped whole to the one above; 0: none. */
   readonly depth: number;
-  /** Perm of each map of the chain, and how far each is shifted. */
-  readonly chain: readonly { readonly perm: number; readonly shift: number; readonly size: number }[];
+  /**
+   * Perm of each map of the chain, where it begins, and by how much its two addresses differ: one way in a parent and the other
+   * way in its child, so that leaves could be large below that are small above.
+   */
+  readonly chain: readonly { readonly perm: number; readonly shift: number; readonly skew: number; readonly size: number }[];
   /** Bit n: the nth of them tracks writes. */
   readonly tracked: number;
   /** Whether the last one has a child with a guest's table, to which the devices are attached too. */
@@ -115,6 +119,7 @@ function step({ nests, tracks }: Machine): fc.Arbitrary<Step> {
     { weight: 1, arbitrary: fc.record({ kind: kind("free"), space: nat }) },
     { weight: 9, arbitrary: fc.record({ kind: kind("map"), space: nat, ...span, to: fc.nat(13), perm, dry }) },
     { weight: 5, arbitrary: fc.record({ kind: kind("unmap"), space: nat, which: nat, how: fc.nat(9).map((n) => (n < 7 ? "area" : n < 9 ? "span" : "all")), ...span }) },
+    { weight: 4, arbitrary: fc.record({ kind: kind("remap"), space: nat, which: nat, perm }) },
     { weight: 6, arbitrary: fc.record({ kind: kind("attach"), device: nat, ...pick, dry }) },
     { weight: 3, arbitrary: fc.record({ kind: kind("detach"), device: nat, ...pick, dry: fc.constant(false) }) },
     // What this IOMMU has not is asked for too, but seldom.
@@ -126,7 +131,7 @@ function step({ nests, tracks }: Machine): fc.Arbitrary<Step> {
 export function plans(machine: Machine): fc.Arbitrary<Plan> {
   return fc.record({
     depth: fc.nat(4),
-    chain: fc.array(fc.record({ perm: fc.constantFrom(RW, RW, RW, PERM_R), shift: fc.constantFrom(0, 0, 1, 2), size: fc.nat(3) }), { minLength: 4, maxLength: 4 }),
+    chain: fc.array(fc.record({ perm: fc.constantFrom(RW, RW, RW, PERM_R), shift: fc.constantFrom(0, 0, 1, 2), skew: fc.constantFrom(0, 0, 1), size: fc.nat(3) }), { minLength: 4, maxLength: 4 }),
     tracked: fc.oneof(fc.constant(0), fc.nat(15)), bound: fc.boolean(), steps: fc.array(step(machine), { maxLength: 40, size: "max" }),
   });
 }

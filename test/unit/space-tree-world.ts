@@ -89,13 +89,14 @@ export class TreeWorld {
 
   #begin({ depth, chain, tracked, bound }: Plan): void {
     const { unit, large, nests, tracks } = this.machine;
-    for (const [n, { perm, shift, size }] of chain.slice(0, depth).entries()) {
+    for (const [n, { perm, shift, skew, size }] of chain.slice(0, depth).entries()) {
       const space = this.#nest();
-      const first = shift * unit;
+      const first = (shift + (n % 2 === 0 ? skew : 0)) * unit;
+      const target = (n === 0 ? MEMORY : 0) + (shift + (n % 2 === 0 ? 0 : skew)) * unit;
       // Up to near the border of a large leaf, so that later maps find room; then the guest's tables, which others may keep out.
       const pages = (1 + (size >> 1)) * large - (size & 1) * unit;
-      if (!bound) this.#map(space, first, (n === 0 ? MEMORY : 0) + first, pages - 2 * first, perm, false);
-      else this.#map(space, large, (n === 0 ? MEMORY : 0) + large, pages, perm, false);
+      const base = bound ? large : 0;
+      this.#map(space, base + first, base + target, pages - 2 * shift * unit, perm, false);
       if (bound) this.#mapTables(space);
       if (tracks && (tracked >> n) & 1) this.#track(space, true);
     }
@@ -122,6 +123,8 @@ export class TreeWorld {
         return this.#onSpace(step.space, (space) => this.#mapTables(space));
       case "unmap":
         return this.#onSpace(step.space, (space) => this.#unmapStep(space, step));
+      case "remap":
+        return this.#onSpace(step.space, (space) => this.#remap(space, step));
       case "attach":
       case "detach":
         return this.#route(step);
@@ -213,6 +216,19 @@ export class TreeWorld {
   #unmapStep(space: ModelSpace, { which, how, at, size }: Kind<"unmap">): void {
     const area = [...space.areas][which % Math.max(1, space.areas.size)];
     const [first, pages] = how === "area" && area !== undefined ? [area.first, area.pages] : [this.#spots[at]!, this.#sizes[size]!];
+    this.#unmap(space, how, first, pages);
+  }
+
+  /** The same area, perhaps with other rights. */
+  #remap(space: ModelSpace, { which, perm }: Kind<"remap">): void {
+    const area = [...space.areas][which % Math.max(1, space.areas.size)];
+    if (area === undefined) return;
+    const { first, pages, target } = area;
+    this.#unmap(space, "area", first, pages);
+    this.#map(space, first, target, pages, perm, false);
+  }
+
+  #unmap(space: ModelSpace, how: Kind<"unmap">["how"], first: number, pages: number): void {
     const areas = how === "all" ? [...space.areas] : space.wholeAreas(first, pages);
     const range = how === "all" ? { flags: 2 } : { iova: bytes(first), size: bytes(pages) };
     const accepted = areas !== undefined && !space.isPartial && space.table === undefined;
