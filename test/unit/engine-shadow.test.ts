@@ -190,6 +190,30 @@ describe.each(DIVERSE.map((geometry) => [geometry.name, geometry] as const))("%s
   });
 });
 
+describe("neighbouring leaves of the parent", () => {
+  it.each(DIVERSE.map((geometry) => [geometry.name, geometry] as const))("%s: whose outputs do not follow each other, entered at any point", async (_name, geometry) => {
+    const { engine, domain: parent } = await fixture(geometry.options, { memory: { ram: 0, arena: 32 << 20 } });
+    const child = engine.createDomain(geometry.options);
+    const [page, sizes] = [bytes(geometry.pageLg2), pageSizesOf(geometry)];
+    const perm = geometry.perms.at(-1)!;
+    for (const lg2 of geometry.sizesLg2) {
+      const size = bytes(lg2);
+      if (lg2 + 3 > Math.min(geometry.options.width, geometry.options.outputWidth) || 4n * size - 1n > geometry.regions[0]!.last) continue;
+      const pieces = [{ iova: size, hpa: 4n * size, size, perm }, { iova: 2n * size, hpa: 2n * size, size, perm }];
+      for (const { iova, hpa } of pieces) expect(engine.map(parent, iova, iova + size - 1n, hpa, perm)).toBe(L.STATUS_OK);
+      for (const skipped of [0n, size / 2n, size - page].map((n) => n - (n % page))) {
+        const area = { iova: skipped, hpa: size + skipped, size: 2n * size - skipped, perm };
+        const wanted = composed(area, leafRunsOf(pieces, sizes));
+        if (!isSmall(wanted, geometry, sizes)) continue;
+        expect(engine.merge(child, parent, area.iova, lastOf(area), area.hpa, perm)).toBe(L.STATUS_OK);
+        expect(engine.leafRuns(child, 0n, 4n * size - 1n)).toEqual(leafRunsOf(wanted, sizes));
+        expect(engine.unmap(child, 0n, 4n * size - 1n)).toBe(area.size);
+      }
+      engine.unmap(parent, 0n, 4n * size - 1n);
+    }
+  });
+});
+
 describe("leafRunsOf says what map writes, whatever the cap", () => {
   it.each(GEOMETRIES.map((geometry) => [geometry.name, geometry] as const))("%s", async (_name, geometry) => {
     const { engine, domain } = await fixture(geometry.options, { memory: { ram: 0, arena: 32 << 20 } });

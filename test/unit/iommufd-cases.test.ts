@@ -283,7 +283,7 @@ describe.each([["one_domain", 1], ["two_domains", 2]])("iommufd_mock_domain, %s"
     const other = fd.alloc();
     for (const dev of devs.slice(0, domains)) {
       dev.detachIoasid({ ioasid: ioas });
-      refusal(() => dev.attachIoasid({ ioasid: other, flags: 1 }), "EOPNOTSUPP", "flags");
+      refusal(() => dev.attachIoasid({ ioasid: other, flags: 2 }), "EOPNOTSUPP", "flags");
       dev.attachIoasid({ ioasid: other });
     }
     refusal(() => fd.free({ ioasid: other }), "EBUSY", "ioasid");
