@@ -1,8 +1,15 @@
 // What the IOTLB may and may not remember: address rules, permissions, dirty bits, ids, leaf sizes.
 import { describe, expect, it } from "vitest";
-import type { DomainOptions } from "../../src/engine/engine.js";
+import type { DomainOptions, Engine } from "../../src/engine/engine.js";
 import * as L from "../../src/engine/layout.js";
 import { AMD64, ask, askOne, dirtyBytes, fixture, R, RW, VTD48, W } from "./engine-fixture.js";
+
+/** The lower of the two ids that a route carries. */
+function classId(engine: Engine, route: number): bigint {
+  const record = engine.word(L.ENGINE_ROUTES) + route * L.ROUTE_BYTES;
+  const [small, large] = [L.ROUTE_FIRST, L.ROUTE_SECOND].map((offset) => new DataView(engine.memory.buffer).getBigUint64(record + offset, true));
+  return (small! < large! ? small! : large!) >> L.TAG_ID_SHIFT;
+}
 
 const misses = (port: { counters: { misses: number } }): number => port.counters.misses;
 
@@ -122,6 +129,22 @@ describe("ids and invalidation", () => {
       engine.flushDomain(n % 2 ? domain : other);
     }
     expect(engine.word(L.ENGINE_ID_NEXT)).toBeLessThan(100);
+  });
+
+  it("the second time round, an id finds nothing of the domain that had it the first time", async () => {
+    const { engine, port, domain, route } = await fixture();
+    const other = engine.createDomain(VTD48);
+    engine.map(domain, 0n, 0xfffn, 0x1000n, R);
+    expect(askOne(port, route, 0n, R).hpa).toBe(0x1000n);
+    const first = classId(engine, route);
+    engine.flushDomain(domain);
+    engine.unmap(domain, 0n, 0xfffn);
+    engine.map(domain, 0n, 0xfffn, 0x5000n, R);
+    // As after a quarter of a million flushes.
+    new Uint32Array(engine.memory.buffer)[(engine.address + L.ENGINE_ID_NEXT) >>> 2] = L.ID_LIMIT - 1;
+    engine.flushDomain(other);
+    expect(classId(engine, route)).toBe(first);
+    expect(askOne(port, route, 0n, R).hpa).toBe(0x5000n);
   });
 
   it("a flush drops one domain and no other", async () => {
