@@ -13,6 +13,15 @@ function leb(bytes, at) {
   }
 }
 
+/** Does the module's text (build/*.wat) wait or notify? */
+const waits = (text) => /\batomic\.wait|\batomic\.notify/.test(text);
+
+/** Throws unless the build for shared memory waits for readers, and the other one does nothing of the kind. */
+export function checkWaits(kind, textPath) {
+  if (waits(fs.readFileSync(textPath, "utf8")) === (kind === "shared")) return;
+  throw new Error(`${textPath} ${kind === "shared" ? "does not wait for readers" : "waits, and nobody could wake it"}`);
+}
+
 /** Throws an Error that names every rule the module breaks. */
 export function checkEngine(path) {
   const bytes = fs.readFileSync(path);

@@ -9,6 +9,7 @@ export interface EngineExports {
   removeSlot(engine: number, first: bigint): number;
   slotAt(engine: number, hpaLow: number, hpaHigh: number): number;
   inSection(engine: number): number;
+  waitAgain(engine: number): number;
   internRoute(engine: number, rid: number, pasid: number): number;
   blockRoute(engine: number, route: number): number;
   identityRoute(engine: number, route: number): number;
@@ -16,15 +17,17 @@ export interface EngineExports {
   createDomain(engine: number, format: number, levels: number, rule: number, widthLg2: number, outputLg2: number,
     flags: number, root: bigint, reservedTable: bigint, reservedLeaf: bigint, stage2: number, upper: number): number;
   destroyDomain(engine: number, domain: number): number;
-  flushDomain(engine: number, domain: number): void;
-  invalidateDomain(engine: number, domain: number, first: bigint, last: bigint): void;
+  flushDomain(engine: number, domain: number): number;
+  invalidateDomain(engine: number, domain: number, first: bigint, last: bigint): number;
   map(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number): number;
   planMap(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, after: bigint): bigint;
   canTakeTables(engine: number, domain: number, tables: number): number;
   unmap(engine: number, domain: number, first: bigint, last: bigint): bigint;
   walk(engine: number, domain: number, iova: bigint, need: number, out: number): number;
   clearDirty(engine: number, domain: number, first: bigint, last: bigint, clear: number): bigint;
-  openPort(engine: number): number;
+  openPort(engine: number, thread: number): number;
+  addThread(engine: number): number;
+  endThread(engine: number, thread: number): number;
   closePort(port: number): void;
   enter(port: number): void;
   leave(port: number): void;
