@@ -2,8 +2,8 @@
 import tseslint from "typescript-eslint";
 
 /** Layers of src/, from the bottom up. A file imports its own layer and those below it. */
-const LAYERS = ["engine", "iommu", "uapi", "dma", "trace", "vectors", "cli"];
-/** Above dma: puts the layers together. trace and cli use it. */
+const LAYERS = ["engine", "iommu", "uapi", "dma", "threads", "trace", "vectors", "cli"];
+/** Above threads: puts the layers together. trace and cli use it. */
 const ASSEMBLED = ["create-host", "index"];
 
 /** Two that stand side by side: neither imports the other. */
@@ -11,7 +11,7 @@ const BESIDE = { vectors: ["trace"] };
 
 const layerRules = LAYERS.map((layer, level) => {
   const above = [...LAYERS.slice(level + 1), ...(BESIDE[layer] ?? [])].map((name) => ({ group: [`**/${name}/**`], message: `${layer}/ is below ${name}/` }));
-  const joined = level <= LAYERS.indexOf("dma") ? ASSEMBLED.map((name) => ({ group: [`**/${name}.js`], message: `${layer}/ is below ${name}` })) : [];
+  const joined = level <= LAYERS.indexOf("threads") ? ASSEMBLED.map((name) => ({ group: [`**/${name}.js`], message: `${layer}/ is below ${name}` })) : [];
   const modules = ["trace", "vectors", "cli"].includes(layer) ? [] : [{ regex: "^[^.]", message: "the library imports no module" }];
   return { files: [`src/${layer}/**/*.ts`], rules: { "no-restricted-imports": ["error", { patterns: [...above, ...joined, ...modules] }] } };
 });

@@ -1,5 +1,6 @@
 // Makes a simulated host: the engine, its IOMMUs, its devices, the uAPI over them, and the devices' DMA views.
 // Imports every layer but trace and cli.
+import type { DeviceToken } from "./dma/device-token.js";
 import { DmaView } from "./dma/dma-view.js";
 import { Engine, type EngineOptions } from "./engine/engine.js";
 import { EngineError, integerIn } from "./engine/errors.js";
@@ -48,6 +49,8 @@ export interface HostDevice {
   readonly rid: number;
   /** A view of memory through the IOMMU, for DMA without a PASID. */
   dma(): DmaView;
+  /** The device for another thread (`connectDevice`), with the label that it has now. */
+  token(): DeviceToken;
 }
 
 export class SimulatedHost extends Host {
@@ -76,7 +79,11 @@ export class SimulatedHost extends Host {
     }
     const { rid } = device;
     const binding = () => this.labelOf(rid);
-    return { name, rid, dma: () => new DmaView(this.engine, this.port, { name, rid, binding }) };
+    return {
+      name, rid,
+      dma: () => new DmaView(this.engine, this.port, { name, rid, binding }),
+      token: () => ({ name, rid, label: binding()?.label, cookie: binding()?.cookie }),
+    };
   }
 }
 

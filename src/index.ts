@@ -1,6 +1,8 @@
 // The public surface of `ioasid`. No Node module, no dependency, no command line.
 export { createHost, SimulatedHost } from "./create-host.js";
 export type { DeviceOptions, HostDevice, HostOptions, RamOptions } from "./create-host.js";
+export { connectDevice } from "./dma/device-token.js";
+export type { ConnectedDevice, DeviceToken } from "./dma/device-token.js";
 export { DmaFault } from "./dma/dma-fault.js";
 export type { DmaFaultDetails, DmaFaultReason } from "./dma/dma-fault.js";
 export { DmaView } from "./dma/dma-view.js";
@@ -23,6 +25,11 @@ export { Iommu } from "./iommu/iommu.js";
 export type { IommuModel, IommuOptions, ReservedRange } from "./iommu/model.js";
 export { ERRNO, IoctlError } from "./uapi/errno.js";
 export type { Conflict, ErrnoName } from "./uapi/errno.js";
+export { RequestShare } from "./threads/request-share.js";
+export type { ShareToken } from "./threads/request-share.js";
+export { TranslationPool } from "./threads/translation-pool.js";
+export { WorkerGroup } from "./threads/worker-group.js";
+export type { OpenWorker, WorkerLike } from "./threads/worker-group.js";
 export { O_RDWR } from "./uapi/host.js";
 export { VfioDeviceFd } from "./uapi/device-fd.js";
 export { IoasidFd } from "./uapi/ioasid-fd.js";
