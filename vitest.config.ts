@@ -9,6 +9,8 @@ export default defineConfig({
     projects: [
       { test: { name: "unit", include: ["test/unit/**/*.test.ts"], setupFiles } },
       { test: { name: "whole", include: ["test/whole/**/*.test.ts"], testTimeout: 120_000, setupFiles } },
+      // Workers load the built package.
+      { test: { name: "threads", include: ["test/threads/**/*.test.ts"], testTimeout: 120_000, setupFiles } },
       // npm run test:long; the properties with many more runs.
       { test: {
         name: "long", include: ["test/long/**/*.test.ts", "test/unit/**/*-property.test.ts"], testTimeout: 1_200_000, setupFiles,

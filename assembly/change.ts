@@ -29,27 +29,42 @@ function isOlder(active: u32, epoch: u32): bool {
   return active != 0 && <i32>(active - epoch) < 0;
 }
 
-/** Sleeps until the port has left that section; false if it has not within a second. */
-function sleepOn(engine: usize, port: usize, active: u32): bool {
-  atomic.add<u32>(engine, 1, ENGINE_WAITERS);
-  let slices = MOST_SLICES;
-  while (slices && atomic.load<u32>(port, PORT_ACTIVE) == active) {
-    if (atomic.wait<i32>(port + PORT_ACTIVE, active, SLICE) == AtomicWaitResult.TIMED_OUT) slices--;
+@unmanaged
+abstract class Section {
+  /** Has the port left every section that was open before `epoch`? */
+  @inline static over(port: usize, epoch: u32): bool { return !isOlder(atomic.load<u32>(port, PORT_ACTIVE), epoch); }
+}
+
+/**
+ * Spins for a while, then sleeps at most a slice, as long as the port is inside a section that was open before `epoch`.
+ * Exported, and eight looks a turn, so that it is too large to become part of another function (the build checks that): in V8 11
+ * (Node 20) the baseline compiler loses locals of the function that waits, so that none may be needed after the wait.
+ */
+export function pause(port: usize, epoch: u32): void {
+  for (let spins = SPINS; spins; spins -= 8) {
+    if (Section.over(port, epoch) || Section.over(port, epoch) || Section.over(port, epoch) || Section.over(port, epoch)) return;
+    if (Section.over(port, epoch) || Section.over(port, epoch) || Section.over(port, epoch) || Section.over(port, epoch)) return;
   }
+  const active = atomic.load<u32>(port, PORT_ACTIVE);
+  if (isDefined(SHARED)) {
+    if (isOlder(active, epoch)) atomic.wait<i32>(port + PORT_ACTIVE, active, SLICE);
+  }
+}
+
+/** Waits until the port has left the section that was open before `epoch`; false if it has not within a second. */
+function waitForPort(engine: usize, port: usize, epoch: u32): bool {
+  atomic.add<u32>(engine, 1, ENGINE_WAITERS);
+  for (let slices = MOST_SLICES; slices && !Section.over(port, epoch); slices--) pause(port, epoch);
   atomic.sub<u32>(engine, 1, ENGINE_WAITERS);
-  return slices != 0;
+  return Section.over(port, epoch);
 }
 
 /** Waits for every section that was open before `epoch`, the host's own excepted: 0, or the port that does not leave it. */
 function waitForSections(engine: usize, epoch: u32): usize {
   let port = <usize>load<u32>(engine, ENGINE_PORTS);
   for (let n = load<u32>(engine, ENGINE_PORT_CAPACITY); n; n--, port += load<u32>(engine, ENGINE_PORT_STRIDE)) {
-    if (!atomic.load<u32>(port, PORT_ACTIVE) || load<u32>(port, PORT_THREAD) == HOST_THREAD) continue;
-    let spins = SPINS;
-    while (spins && isOlder(atomic.load<u32>(port, PORT_ACTIVE), epoch)) spins--;
-    if (spins) continue;
-    const active = atomic.load<u32>(port, PORT_ACTIVE);
-    if (isOlder(active, epoch) && !sleepOn(engine, port, active)) return port;
+    if (Section.over(port, epoch) || load<u32>(port, PORT_THREAD) == HOST_THREAD) continue;
+    if (!waitForPort(engine, port, epoch)) return port;
   }
   return 0;
 }

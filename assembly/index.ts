@@ -1,7 +1,7 @@
 // The export list of the engine. Every export takes the address of its state first: the engine header or a port.
 export { createEngine } from "./engine";
 export { addSlot, removeSlot, slotAt } from "./memory";
-export { inSection, waitAgain } from "./change";
+export { inSection, pause, waitAgain } from "./change";
 export { attachRoute, blockRoute, identityRoute, internRoute } from "./route";
 export { canTakeTables, clearDirty, createDomain, destroyDomain, flushDomain, invalidateDomain, map, planMap, unmap, walk } from "./domain";
 export { addThread, closePort, endThread, enter, leave, openPort, portBytes } from "./port";

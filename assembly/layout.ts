@@ -196,6 +196,7 @@ export const PORT_LANE_RESULTS: u32 = 56; // u32, their results
 export const PORT_REFUSED: u32 = 60; // u32, lanes that the running call has refused
 export const PORT_ACTIVE: u32 = 64; // u32, atomic: 0, or epoch | 1 inside a section; alone on its cache line with
 export const PORT_THREAD: u32 = 68; // u32, number of the thread that opened the port
+export const PORT_OPENED: u32 = 72; // u32, how often it was opened
 export const PORT_FAULT_HEAD: u32 = 128; // u32, atomic, records ever written
 export const PORT_FAULT_OVERFLOW: u32 = 132; // u32, atomic, 1 since a record was dropped; the reader clears it
 export const PORT_FAULT_DROPPED: u32 = 136; // u64

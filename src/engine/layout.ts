@@ -152,6 +152,7 @@ export const PORT_LANE_RESULTS = 56; // u32, their results
 export const PORT_REFUSED = 60; // u32, lanes that the running call has refused
 export const PORT_ACTIVE = 64; // u32, atomic: 0, or epoch | 1 inside a section; alone on its cache line with
 export const PORT_THREAD = 68; // u32, number of the thread that opened the port
+export const PORT_OPENED = 72; // u32, how often it was opened
 export const PORT_FAULT_HEAD = 128; // u32, atomic, records ever written
 export const PORT_FAULT_OVERFLOW = 132; // u32, atomic, 1 since a record was dropped; the reader clears it
 export const PORT_FAULT_DROPPED = 136; // u64

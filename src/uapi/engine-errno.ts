@@ -5,12 +5,17 @@ import { EngineError } from "../engine/errors.js";
 import { type ErrnoName, IoctlError } from "./errno.js";
 import type { Call } from "./requests.js";
 
-/** ENOMEM is memory, ENOSPC any other thing that has run out, EDEADLK a wait of a thread for itself. */
+/**
+ * ENOMEM is memory, ENOSPC any other thing that has run out, EDEADLK a wait of a thread for itself, ETIMEDOUT one for a thread
+ * that does not leave its section: what was asked is done as far as tables go, and making the call again waits again.
+ */
 const ENGINE_ERRNO: ReadonlyMap<string, ErrnoName> = new Map([
   ["NO_FRAMES", "ENOMEM"],
   ["NO_DOMAINS", "ENOSPC"],
   ["SLOT_LIMIT", "ENOSPC"],
   ["SLOT_OVERLAP", "EEXIST"],
+  ["IN_SECTION", "EDEADLK"],
+  ["PORT_STALLED", "ETIMEDOUT"],
 ]);
 
 /** Runs `change`; an `EngineError` that the caller can do something about becomes an `IoctlError`. */

@@ -17,6 +17,7 @@ export const ERRNO = {
   EOVERFLOW: 75,
   EBADFD: 77,
   EOPNOTSUPP: 95,
+  ETIMEDOUT: 110,
 } as const;
 
 export type ErrnoName = keyof typeof ERRNO;

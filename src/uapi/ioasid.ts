@@ -127,7 +127,7 @@ export class Ioasid {
 
   #unmapTable(domain: Domain, areas: readonly Entry<Area>[], bytes: bigint): void {
     const first = firstByte(areas[0]!.first);
-    const removed = domain.unmap(first, areas.length === 1 ? bytes : firstByte(areas.at(-1)!.last + 1) - first);
+    const removed = withErrno(UNMAP, () => domain.unmap(first, areas.length === 1 ? bytes : firstByte(areas.at(-1)!.last + 1) - first));
     if (removed === "in-section") throw inSection(UNMAP);
     if (removed !== bytes) throw new Error(`ioasid ${this.number}: the table lost ${removed} of ${bytes} bytes`);
   }
@@ -141,7 +141,7 @@ export class Ioasid {
     const fresh = this.#domain === undefined;
     const limits = this.#limitsWith(device);
     const domain = this.#domain ?? this.#build(device);
-    const status = domain.attach(device.rid);
+    const status = withErrno(ATTACH, () => domain.attach(device.rid));
     if (status !== "ok") {
       if (fresh) domain.destroy();
       throw attachRefused(ATTACH, status, this.number, device.name);
@@ -185,13 +185,13 @@ export class Ioasid {
   /** Blocks the device's DMA. The last device takes the table with it; the maps stay. @throws IoctlError EDEADLK. */
   detach(call: Call, device: Device): void {
     const domain = this.#domain!;
-    if (domain.detach(device.rid) === "in-section") throw inSection(call);
+    if (withErrno(call, () => domain.detach(device.rid)) === "in-section") throw inSection(call);
     this.#devices.delete(device);
     device.attached = undefined;
     this.#limits = limitsOf([...this.#devices]);
     if (this.#devices.size > 0) return;
     this.#domain = undefined;
-    domain.destroy();
+    withErrno(call, () => domain.destroy());
   }
 
   info(call: Call): IoasidInfo {
