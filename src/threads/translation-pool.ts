@@ -30,7 +30,7 @@ export class TranslationPool {
   static async start(engine: Engine, threads: number, lanes: number): Promise<TranslationPool> {
     const share = RequestShare.create(lanes);
     const first = (token: unknown) => ({ engine: token, share: share.token });
-    const group = await WorkerGroup.start(engine, threads, openWorker, first, { failed: () => {} });
+    const group = await WorkerGroup.start(engine, threads, openWorker, first);
     return new TranslationPool(group, share);
   }
 

@@ -15,6 +15,13 @@ export interface WorkerLike {
 /** Starts worker number `index`. Spelled out by the caller, so that bundlers see the file: `() => new Worker(new URL("./w.js", import.meta.url), { type: "module" })`. */
 export type OpenWorker = (index: number) => WorkerLike;
 
+type Heard = (message: unknown, index: number) => void;
+type Ended = (error: Error | undefined, index: number) => void;
+
+function throwIt(error: Error | undefined): void {
+  if (error) throw error;
+}
+
 interface Member {
   readonly worker: WorkerLike;
   readonly thread: number;
@@ -24,27 +31,26 @@ interface Member {
 export class WorkerGroup {
   readonly #engine: Engine;
   readonly #members: Member[] = [];
-  readonly #heard: (message: unknown, index: number) => void;
-  readonly #failed: (error: Error, index: number) => void;
+  readonly #heard: Heard;
+  readonly #ended: Ended;
 
-  private constructor(engine: Engine, heard: (message: unknown, index: number) => void, failed: (error: Error, index: number) => void) {
+  private constructor(engine: Engine, heard: Heard, ended: Ended) {
     this.#engine = engine;
     this.#heard = heard;
-    this.#failed = failed;
+    this.#ended = ended;
   }
 
   /**
    * Starts `count` workers and posts each what `first` makes of its token. Resolves when every one has sent its first message,
-   * which is taken for "ready"; later ones go to `heard`, and a worker that ends by itself goes to `failed`.
+   * which is taken for "ready"; later ones go to `heard`. Of a worker that ends by itself `ended` hears, with the error if it
+   * did not end well; its ports are closed by then. Without `ended` such an error is thrown.
    * Throws EngineError NO_THREADS, or what a worker died of before it was ready.
    */
   static async start(
     engine: Engine, count: number, open: OpenWorker, first: (token: EngineToken, index: number) => unknown,
-    { heard = () => {}, failed = (error) => { throw error; } }: {
-      heard?: (message: unknown, index: number) => void; failed?: (error: Error, index: number) => void;
-    } = {},
+    { heard = () => {}, ended = throwIt }: { heard?: Heard; ended?: Ended } = {},
   ): Promise<WorkerGroup> {
-    const group = new WorkerGroup(engine, heard, failed);
+    const group = new WorkerGroup(engine, heard, ended);
     const tokens = Array.from({ length: count }, () => engine.token());
     try {
       await Promise.all(tokens.map((token, index) => group.#add(open(index), token, first(token, index), index)));
@@ -69,13 +75,14 @@ export class WorkerGroup {
         ready = true;
         resolve();
       };
-      const fail = (error: Error): void => {
+      const end = (error: Error | undefined): void => {
         if (member.ended) return;
-        this.#end(member);
-        if (ready) this.#failed(error, index);
-        else reject(error);
+        member.ended = true;
+        this.#engine.endThread(member.thread);
+        if (ready) this.#ended(error, index);
+        else reject(error ?? new EngineError("BAD_ARGUMENT", "the worker ended before it sent a message", "open", index));
       };
-      listen(worker, hear, fail);
+      listen(worker, hear, end);
       worker.postMessage(message);
     });
   }
@@ -87,12 +94,6 @@ export class WorkerGroup {
     }
   }
 
-  #end(member: Member): void {
-    if (member.ended) return;
-    member.ended = true;
-    this.#engine.endThread(member.thread);
-  }
-
   /** Ends all workers, whatever they do, and closes their ports. */
   async close(): Promise<void> {
     const running = this.#members.filter(({ ended }) => !ended);
@@ -102,14 +103,14 @@ export class WorkerGroup {
   }
 }
 
-/** Messages, and the one error that a worker ends with: Node says `error`, `exit`; a browser only `error`. */
-function listen(worker: WorkerLike, hear: (message: unknown) => void, fail: (error: Error) => void): void {
+/** Messages, and the end: Node says `error`, then `exit`; a browser only `error`. */
+function listen(worker: WorkerLike, hear: (message: unknown) => void, end: (error: Error | undefined) => void): void {
   if (worker.on) {
     worker.on("message", hear);
-    worker.on("error", (error) => fail(error instanceof Error ? error : new Error(String(error))));
-    worker.on("exit", (code) => fail(new EngineError("BAD_ARGUMENT", `a worker ended with exit code ${String(code)}`)));
+    worker.on("error", (error) => end(error instanceof Error ? error : new Error(String(error))));
+    worker.on("exit", (code) => end(code === 0 ? undefined : new Error(`a worker ended with exit code ${String(code)}`)));
     return;
   }
   worker.addEventListener?.("message", ({ data }) => hear(data));
-  worker.addEventListener?.("error", ({ message }) => fail(new Error(message ?? "a worker failed")));
+  worker.addEventListener?.("error", ({ message }) => end(new Error(message ?? "a worker failed")));
 }

@@ -52,7 +52,7 @@ export class ReplayThreads implements DmaSink {
     };
     const group = await WorkerGroup.start(engine, threads, () => new Worker(new URL("./replay-worker.js", import.meta.url)),
       (token): ReplayWorkerData => ({ engine: token, pieces: buffer, trace, keep }),
-      { heard: take, failed: ({ message }) => take({ error: message }) });
+      { heard: take, ended: (error) => take({ error: error?.message ?? "a worker has ended" }) });
     return new ReplayThreads(group, new Pieces(buffer), keep, answers, (settle) => { answered = settle; });
   }
 

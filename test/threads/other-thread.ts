@@ -8,7 +8,7 @@ const LEFT = 2;
 
 export class OtherThread {
   messages: unknown[] = [];
-  failures: string[] = [];
+  private ends: unknown[] = [];
 
   private constructor(readonly group: WorkerGroup, readonly worker: Worker, readonly thread: number, private readonly signal: Int32Array) {}
 
@@ -16,17 +16,17 @@ export class OtherThread {
   static async start(engine: Engine, job: string, data: object = {}): Promise<OtherThread> {
     const signal = new Int32Array(new SharedArrayBuffer(8));
     const heard: unknown[] = [];
-    const failures: string[] = [];
+    const ends: unknown[] = [];
     let worker: Worker | undefined;
     let thread = 0;
     const group = await WorkerGroup.start(engine, 1, () => (worker = new Worker(new URL("./port-worker.mjs", import.meta.url))), (token) => {
       thread = token.thread;
       return { token, job, buffer: signal.buffer, ...data };
-    }, { heard: (message) => heard.push(message), failed: ({ message }) => failures.push(message) });
+    }, { heard: (message) => heard.push(message), ended: (error) => ends.push(error) });
     if (Atomics.load(signal, 0) === 0) Atomics.wait(signal, 0, 0, 20_000);
     const other = new OtherThread(group, worker!, thread, signal);
     other.messages = heard;
-    other.failures = failures;
+    other.ends = ends;
     return other;
   }
 
@@ -52,7 +52,7 @@ export class OtherThread {
 
   /** Resolves when the group has heard that the worker has ended. */
   async ended(): Promise<void> {
-    while (this.failures.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    while (this.ends.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
   }
 
   async close(): Promise<void> {

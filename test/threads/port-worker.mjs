@@ -65,6 +65,8 @@ const JOBS = {
   /** Translates once and stays idle, its port open. */
   idle({ port, route, signal, iova }) {
     port.batch(() => translate(port, route, iova));
+    // A thread that listens does not end.
+    parentPort.on("message", () => {});
     tell(signal, INSIDE);
   },
 
