@@ -79,19 +79,19 @@ class Stress {
     engine.attachRoute(routes[space], domains[space]);
   }
 
-  /** New ids, of which there are few: now and then all are numbered afresh. */
-  flush(space) {
-    const before = this.engine.word(L.ENGINE_ID_NEXT);
-    this.engine.flushDomain(this.domains[space]);
-    if (this.engine.word(L.ENGINE_ID_NEXT) < before) this.renumbered++;
+  step(n) {
+    // There are few ids: now and then all domains are numbered afresh.
+    const ids = this.engine.word(L.ENGINE_ID_NEXT);
+    this.change(n);
+    if (this.engine.word(L.ENGINE_ID_NEXT) < ids) this.renumbered++;
   }
 
-  step(n) {
+  change(n) {
     const space = this.random(SPACES);
     this.remap(space, this.random(PAGES), 1);
     if (n % EVERY.table === 0) this.remap(space, this.random(PAGES / PAGES_A_TABLE) * PAGES_A_TABLE, PAGES_A_TABLE);
     if (n % EVERY.move === 0) this.move(space);
-    if (n % EVERY.flush === 0) this.flush(space);
+    if (n % EVERY.flush === 0) this.engine.flushDomain(this.domains[space]);
     if (n % EVERY.slot === 0) {
       this.engine.addSlot(1n << 40n, (1n << 40n) + 0xfffn, "zero");
       this.engine.removeSlot(1n << 40n);
