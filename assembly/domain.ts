@@ -5,7 +5,7 @@ import {
   DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_NESTED, DOMAIN_NO_FRAME,
   DOMAIN_NONE, DOMAIN_OUTPUT_LG2, DOMAIN_RESERVED_LEAF, DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_SMALL_LG2,
   DOMAIN_STAGE2, DOMAIN_STALLED, DOMAIN_STATE, DOMAIN_TOP_SHIFT, DOMAIN_UPPER, DOMAIN_USERS, ENGINE_CLEARED,
-  ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PLANNED, ENGINE_WALKERS, RULE_SIGN, RULE_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_BUSY, STATUS_OK,
+  ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PLANNED, ENGINE_UNFINISHED, ENGINE_WALKERS, RULE_SIGN, RULE_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_BUSY, STATUS_OK,
   STATUS_STALLED, TAG_ADDRESS_BITS, UNMAP_BUSY, UNMAP_IN_SECTION, UNMAP_REFUSED, UNMAP_STALLED,
 } from "./layout";
 import { Format, lowBits } from "./format/format";
@@ -68,8 +68,9 @@ function beginFlush(engine: usize): u32 {
   return STATUS_STALLED;
 }
 
-/** Such a status as an answer of unmap. */
-function unmapStatus(status: u32): u64 {
+/** Such a status as an answer of unmap, which has removed nothing. */
+function unmapStatus(engine: usize, status: u32): u64 {
+  if (status == STATUS_STALLED) store<u64>(engine, ~(<u64>0), ENGINE_UNFINISHED);
   if (status == STATUS_BUSY) return UNMAP_BUSY;
   return status == STATUS_STALLED ? UNMAP_STALLED : UNMAP_IN_SECTION;
 }
@@ -200,20 +201,24 @@ export function canTakeTables(engine: usize, index: u32, tables: u32): bool {
   return dispatch<CanTakeTables>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, 0, 0, 0, tables) != 0;
 }
 
-/**
- * Removes [first..last] exactly: bytes removed or UNMAP_*. When it returns no port translates by what was removed, unless
- * ENGINE_STALLED names one.
- */
+/** The answer of a change that was to wait: kept if a port stalls, for the call that waits again. */
+function settled(engine: usize, answer: u64, done: bool): u64 {
+  if (done) return answer;
+  store<u64>(engine, answer, ENGINE_UNFINISHED);
+  return UNMAP_STALLED;
+}
+
+/** Removes [first..last] exactly: bytes removed or UNMAP_*. When it returns bytes, no port translates by what was removed. */
 export function unmap(engine: usize, index: u32, first: u64, last: u64): u64 {
   const status = beginFlush(engine);
-  if (status != STATUS_OK) return unmapStatus(status);
+  if (status != STATUS_OK) return unmapStatus(engine, status);
   const domain = domainAt(engine, index);
   store<u64>(engine, 0, ENGINE_CLEARED);
-  const bytes = dispatch<UnmapRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, 0, 0);
+  let bytes = dispatch<UnmapRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, 0, 0);
   if (bytes < UNMAP_STALLED) {
     dropRange(engine, domain, first, last, load<u64>(engine, ENGINE_CLEARED));
     flushUsers(engine, domain);
-    settle(engine);
+    bytes = settled(engine, bytes, settle(engine));
   }
   end(engine);
   return bytes;
@@ -225,18 +230,18 @@ export function flushDomain(engine: usize, index: u32): u32 {
   if (status != STATUS_OK) return status;
   flush(engine, domainAt(engine, index));
   flushUsers(engine, domainAt(engine, index));
-  const settled = settle(engine);
+  const done = settle(engine);
   end(engine);
-  return settled ? STATUS_OK : STATUS_STALLED;
+  return done ? STATUS_OK : STATUS_STALLED;
 }
 
 /** Drops cached translations of [first..last], which a guest asks for after changing its table: STATUS_OK, or one of `begin`. */
 export function invalidateDomain(engine: usize, index: u32, first: u64, last: u64): u32 {
   const status = beginFlush(engine);
   if (status != STATUS_OK) return status;
-  const settled = invalidate(engine, domainAt(engine, index), first, last);
+  const done = invalidate(engine, domainAt(engine, index), first, last);
   end(engine);
-  return settled ? STATUS_OK : STATUS_STALLED;
+  return done ? STATUS_OK : STATUS_STALLED;
 }
 
 /**
@@ -245,10 +250,10 @@ export function invalidateDomain(engine: usize, index: u32, first: u64, last: u6
  */
 export function clearDirty(engine: usize, index: u32, first: u64, last: u64, clear: bool): u64 {
   const status = beginFlush(engine);
-  if (status != STATUS_OK) return unmapStatus(status);
+  if (status != STATUS_OK) return unmapStatus(engine, status);
   const domain = domainAt(engine, index);
-  const bytes = dispatch<CollectDirty>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, 0, u32(clear));
-  if (clear && bytes) invalidate(engine, domain, first, last);
+  let bytes = dispatch<CollectDirty>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, 0, u32(clear));
+  if (clear && bytes) bytes = settled(engine, bytes, invalidate(engine, domain, first, last));
   end(engine);
   return bytes;
 }

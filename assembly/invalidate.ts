@@ -5,14 +5,17 @@ import {
   DOMAIN_ADDRESS_MASK, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_HALVES, DOMAIN_ID, DOMAIN_LARGE_LG2, DOMAIN_NESTED,
   DOMAIN_ROUTES, DOMAIN_SMALL_LG2, DOMAIN_STAGE2, DOMAIN_STATE, DOMAIN_UPPER, DOMAIN_USERS,
   ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTES, ID_LIMIT,
-  PORT_ENGINE, PORT_RING_TAIL, RING_CLEAR, RING_DROP, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES,
+  PORT_ENGINE, PORT_RING_TAIL, RING_CLEAR, RING_DROP, RING_DROP_IDS, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES,
   ROUTE_FIRST, ROUTE_NEXT, ROUTE_NO_CLASS, ROUTE_SECOND, ROUTE_STREAK, TAG_ID_SHIFT,
 } from "./layout";
 import { settle } from "./change";
 import { clearIotlb, dropTags } from "./iotlb";
 
 /** Entries that one change pushes before it waits are fewer than this. */
-const MOST_PUSHED: u32 = 8;
+const MOST_PUSHED: u32 = 16;
+/** Span of all tags of an id and the next. */
+const TWO_IDS: u64 = ((<u64>2 << TAG_ID_SHIFT) - 1);
+const MOST_USERS: u32 = 4;
 /** More pages than this at once: new ids cost every port less than looking for the tags. */
 const MOST_TAGS: u64 = 0xffff;
 
@@ -48,8 +51,10 @@ export function applyRing(port: usize): void {
   } else {
     for (; tail != head; tail++) {
       const entry = load<u32>(engine, ENGINE_RING) + (tail & (RING_ENTRIES - 1)) * <u32>RING_ENTRY_BYTES;
-      if (atomic.load<u32>(entry, RING_KIND) == RING_CLEAR) clearIotlb(port);
-      else dropTags(port, atomic.load<u64>(entry, RING_TAG), atomic.load<u32>(entry, RING_SPAN));
+      const kind = atomic.load<u32>(entry, RING_KIND);
+      const tag = atomic.load<u64>(entry, RING_TAG);
+      if (kind == RING_CLEAR) clearIotlb(port);
+      else dropTags(port, tag, kind == RING_DROP_IDS ? TWO_IDS : <u64>atomic.load<u32>(entry, RING_SPAN));
     }
   }
   store<u32>(port, head, PORT_RING_TAIL);
@@ -67,9 +72,9 @@ function rewriteRoutes(engine: usize, domain: usize, small: u64, large: u64): vo
   }
 }
 
-/** Takes the next ids. Stored before any route has them: a walk that began earlier then keeps its answer to itself (iotlb.ts). */
-function takeIds(engine: usize, domain: usize, id: u32): void {
-  atomic.store<u32>(engine, id + 2, ENGINE_ID_NEXT);
+function takeIds(engine: usize, domain: usize): void {
+  const id = load<u32>(engine, ENGINE_ID_NEXT);
+  store<u32>(engine, id + 2, ENGINE_ID_NEXT);
   store<u32>(domain, id, DOMAIN_ID);
   rewriteRoutes(engine, domain, classWord(domain, false), classWord(domain, true));
 }
@@ -96,20 +101,27 @@ export function reserveIds(engine: usize): bool {
   if (id + 2 * mostTaken > ID_LIMIT) id = 2;
   store<u32>(engine, id, ENGINE_ID_NEXT);
   for (let domain = domains; domain < end; domain += DOMAIN_BYTES) {
-    if (load<u32>(domain, DOMAIN_STATE)) takeIds(engine, domain, load<u32>(engine, ENGINE_ID_NEXT));
+    if (load<u32>(domain, DOMAIN_STATE)) takeIds(engine, domain);
   }
   return true;
 }
 
-/** Gives the domain new ids: everything that any IOTLB holds of it is unreachable from here on. `reserveIds` has promised them. */
+/**
+ * Gives the domain new ids: everything that any IOTLB holds of it is unreachable from here on. `reserveIds` has promised them.
+ * A walk of another thread that began before may still enter what it has read, under the new ids: these are dropped too.
+ */
 export function flush(engine: usize, domain: usize): void {
-  takeIds(engine, domain, load<u32>(engine, ENGINE_ID_NEXT));
+  takeIds(engine, domain);
   atomic.store<u32>(domain, 0, DOMAIN_FRAGMENTED);
+  if (isDefined(SHARED)) pushRing(engine, <u64>load<u32>(domain, DOMAIN_ID) << TAG_ID_SHIFT, 0, RING_DROP_IDS);
 }
 
 /** Flushes the domains that are cached under their own ids but translated by this one too, as stage 2 or as upper half. */
 export function flushUsers(engine: usize, domain: usize): void {
   let left = load<u32>(domain, DOMAIN_USERS);
+  if (!left) return;
+  // Of many domains not each has an entry of the ring: it holds what a few changes push.
+  const few = left <= MOST_USERS;
   const first = <usize>load<u32>(engine, ENGINE_DOMAINS);
   const index = <u32>(domain - first) / DOMAIN_BYTES;
   for (let user = first; left; user += DOMAIN_BYTES) {
@@ -117,9 +129,11 @@ export function flushUsers(engine: usize, domain: usize): void {
     const flags = load<u32>(user, DOMAIN_FLAGS);
     const nested = flags & DOMAIN_NESTED && load<u32>(user, DOMAIN_STAGE2) == index;
     if (!nested && !(flags & DOMAIN_HALVES && load<u32>(user, DOMAIN_UPPER) == index)) continue;
-    flush(engine, user);
+    if (few) flush(engine, user);
+    else takeIds(engine, user);
     left--;
   }
+  if (!few) pushRing(engine, 0, 0, RING_CLEAR);
 }
 
 function dropClass(engine: usize, domain: usize, large: bool, first: u64, last: u64): void {

@@ -2,7 +2,7 @@
 // vector compares and an OR, without a branch, so a tag must never be twice in a set: `fill` overwrites an equal one.
 // Imports layout only.
 import {
-  ENGINE_ID_NEXT, IOTLB_DATA, IOTLB_SET_BYTES, PORT_HASH_SHIFT, PORT_IOTLB, PORT_VICTIM, ROUTE_ADDRESS_MASK, ROUTE_FIRST,
+  IOTLB_DATA, IOTLB_SET_BYTES, PORT_HASH_SHIFT, PORT_IOTLB, PORT_VICTIM, ROUTE_ADDRESS_MASK, ROUTE_FIRST,
   ROUTE_SECOND, ROUTE_STREAK, ROUTE_SWAPPING, TAG_ID_SHIFT,
 } from "./layout";
 
@@ -60,17 +60,14 @@ export abstract class Fill {
 
   /**
    * Enters a translation that was walked for iova. A leaf fills the larger class that it covers; `data` holds the address of
-   * the class's page. Returns true if the leaf is larger than that, so that several entries may stand for it. `ids` is
-   * `Fill.ids` from before the first entry was read: when ids were given since, what was read may belong to the old ones, and
-   * nothing is entered; nor for a route that was blocked meanwhile.
+   * the class's page. Returns true if the leaf is larger than that, so that several entries may stand for it. A route that was
+   * blocked meanwhile takes none: its class words are every blocked route's.
    */
-  @inline static walked(
-    engine: usize, port: usize, route: usize, iova: u64, hpa: u64, leafLg2: u32, permAndValid: u64, ids: u32,
-  ): bool {
-    const first = atomic.load<u64>(route, ROUTE_FIRST);
-    const second = atomic.load<u64>(route, ROUTE_SECOND);
+  @inline static walked(port: usize, route: usize, iova: u64, hpa: u64, leafLg2: u32, permAndValid: u64): bool {
+    const first = load<u64>(route, ROUTE_FIRST);
+    const second = load<u64>(route, ROUTE_SECOND);
     if (isDefined(SHARED)) {
-      if (Fill.ids(engine) != ids || min(first, second) >> TAG_ID_SHIFT == 0) return false;
+      if (min(first, second) >> TAG_ID_SHIFT == 0) return false;
     }
     const firstLg2 = <u32>(first & CLASS_LG2);
     const secondLg2 = <u32>(second & CLASS_LG2);
@@ -85,11 +82,6 @@ export abstract class Fill {
     const tag = Iotlb.tag(isFirst ? first : second, iova, load<u64>(route, ROUTE_ADDRESS_MASK));
     Fill.enter(port, tag, (hpa & ~((<u64>1 << classLg2) - 1)) | (<u64>leafLg2 << 56) | permAndValid);
     return leafLg2 > classLg2;
-  }
-
-  /** A number that changes before routes get new ids. */
-  @inline static ids(engine: usize): u32 {
-    return isDefined(SHARED) ? atomic.load<u32>(engine, ENGINE_ID_NEXT) : 0;
   }
 }
 

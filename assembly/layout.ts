@@ -38,6 +38,7 @@ export const ENGINE_ROUTE_COUNT: u32 = 240; // u32, atomic, routes interned
 export const ENGINE_WALKERS: u32 = 244; // u32, bit set: batch walkers that some domain has needed
 export const ENGINE_LOCK: u32 = 280; // u32, atomic, 1 while a change is made
 export const ENGINE_STALLED: u32 = 284; // u32, address of the port that the last change has not seen leave its section, 0 if none
+export const ENGINE_UNFINISHED: u32 = 296; // u64, what unmap would have answered, had no port stalled; ~0 if it has removed nothing
 export const ENGINE_THREADS: u32 = 288; // u32, highest thread number that was given out
 export const ENGINE_FRAME_FREE: u32 = 320; // u32[FRAME_ORDERS], for each order: index + 1 of the first frame of a free block
 export const ENGINE_FRAME_LIMBO: u32 = 356; // u32[FRAME_ORDERS], the same of the blocks that wait for readers
@@ -273,6 +274,7 @@ export const RING_KIND: u32 = 12; // u32
 export const RING_ENTRY_BYTES: u32 = 16;
 export const RING_DROP: u32 = 0;
 export const RING_CLEAR: u32 = 1; // everything: ids are about to be used again
+export const RING_DROP_IDS: u32 = 2; // all tags of the id and of the next
 
 // --- Frames and status --------------------------------------------------------------------------------------------------------
 export const FRAME_LG2: u32 = 12;

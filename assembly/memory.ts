@@ -3,6 +3,7 @@
 import {
   ENGINE_SINK, ENGINE_SLOT_CAPACITY, ENGINE_SLOTS, ENGINE_SLOTS_SPARE, FRAME_BYTES, SLOT_BYTES, SLOT_FIRST, SLOT_KIND, SLOT_LAST,
   SLOT_MEMORY, SLOT_OFFSET, SLOT_ZERO, SLOTS_BYTES, SLOTS_COUNT, SLOTS_FAST_FIRST, SLOTS_FAST_OFFSET, SLOTS_FAST_SPAN, STATUS_OK,
+  STATUS_STALLED,
 } from "./layout";
 import { begin, beginBeside, end, settle } from "./change";
 
@@ -52,11 +53,11 @@ function copyTable(engine: usize, count: u32, n: u32, added: u32, dropped: u32):
 }
 
 /** Puts the spare table in force. The other one may be filled once no section is open that could read it. */
-function publish(engine: usize, table: usize): void {
+function publish(engine: usize, table: usize): u32 {
   chooseFastSlot(table);
   store<u32>(engine, <u32>slotTable(engine), ENGINE_SLOTS_SPARE);
   atomic.store<u32>(engine, <u32>table, ENGINE_SLOTS);
-  settle(engine);
+  return settle(engine) ? STATUS_OK : STATUS_STALLED;
 }
 
 /**
@@ -85,8 +86,7 @@ function insertSlot(engine: usize, first: u64, last: u64, offset: u32, kind: u32
   store<u64>(slot, last, SLOT_LAST);
   store<u32>(slot, offset, SLOT_OFFSET);
   store<u32>(slot, kind, SLOT_KIND);
-  publish(engine, next);
-  return 0;
+  return publish(engine, next);
 }
 
 /** Removes the slot that begins at first: 0, 1 if there is none, or a STATUS_* of `begin`. Afterwards nobody uses its bytes. */
@@ -94,13 +94,14 @@ export function removeSlot(engine: usize, first: u64): u32 {
   const status = begin(engine);
   if (status != STATUS_OK) return status;
   const slot = findSlot(engine, first);
-  const found = slot != 0 && load<u64>(slot, SLOT_FIRST) == first;
-  if (found) {
+  let answer: u32 = 1;
+  if (slot != 0 && load<u64>(slot, SLOT_FIRST) == first) {
     const table = slotTable(engine);
-    publish(engine, copyTable(engine, load<u32>(table, SLOTS_COUNT) - 1, <u32>(slot - table - SLOTS_BYTES) / SLOT_BYTES, 0, 1));
+    const n = <u32>(slot - table - SLOTS_BYTES) / SLOT_BYTES;
+    answer = publish(engine, copyTable(engine, load<u32>(table, SLOTS_COUNT) - 1, n, 0, 1));
   }
   end(engine);
-  return found ? 0 : 1;
+  return answer;
 }
 
 /** The largest slot with bytes is tried first: with one slot every access is a subtraction and a compare. */

@@ -192,7 +192,6 @@ function walkLane(engine: usize, port: usize, lane: u32): void {
   const iova = Request.iova(request);
   const need = Request.need(request);
   const walk = port + PORT_WALK;
-  const ids = Fill.ids(engine);
   const reason = walkAndMark(engine, port, domain, iova, need);
   if (reason) {
     refuseWalk(engine, port, lane, request, reason);
@@ -203,7 +202,7 @@ function walkLane(engine: usize, port: usize, lane: u32): void {
   let perm = load<u32>(walk, WALK_PERM);
   if (load<u32>(walk, WALK_CLEAN) && !(need & PERM_ANY_W)) perm &= ~PERM_ANY_W;
   if (((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) == 0) {
-    if (Fill.walked(engine, port, route, iova, hpa, lg2, DATA_VALID | <u64>perm, ids)) atomic.store<u32>(domain, 1, DOMAIN_FRAGMENTED);
+    if (Fill.walked(port, route, iova, hpa, lg2, DATA_VALID | <u64>perm)) atomic.store<u32>(domain, 1, DOMAIN_FRAGMENTED);
   }
   store<u64>(load<u32>(port, PORT_LANE_RESULTS) + (lane << 3), hpa | (<u64>lg2 << RESULT_RUN_SHIFT));
 }

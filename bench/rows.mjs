@@ -1,12 +1,15 @@
 // All rows, in the order of the table. A row is { name, about, unit, baselines: names, prepare(native or null) }; prepare
-// answers { variants, notes() }, the subject first, and leaves out the baselines that need the addon when there is none.
+// answers { variants, notes() }, the subject first, and leaves out the baselines that need the addon when there is none. A row
+// that times itself has measure() instead, which answers what runner.mjs would: { variants: [{ name, ns, ratio }], notes }.
 import { rows as anchor } from "./rows/anchor.mjs";
 import { rows as coldWalk } from "./rows/cold-walk.mjs";
 import { rows as formatWalk } from "./rows/format-walk.mjs";
 import { rows as generic } from "./rows/generic.mjs";
 import { rows as iotlbHit } from "./rows/iotlb-hit.mjs";
 import { rows as map } from "./rows/map.mjs";
+import { rows as protocol } from "./rows/protocol.mjs";
 import { rows as scalar } from "./rows/scalar.mjs";
 import { rows as slot } from "./rows/slot.mjs";
+import { rows as threads } from "./rows/threads.mjs";
 
-export const ROWS = [...iotlbHit, ...coldWalk, ...formatWalk, ...generic, ...slot, ...scalar, ...map, ...anchor];
+export const ROWS = [...iotlbHit, ...coldWalk, ...formatWalk, ...generic, ...slot, ...scalar, ...map, ...protocol, ...threads, ...anchor];

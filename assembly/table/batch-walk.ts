@@ -52,10 +52,12 @@ abstract class Lane {
     const levels = load<u32>(half, DOMAIN_LEVELS);
     const reserved: u64 = s.trusted() ? 0 : load<u64>(half, DOMAIN_RESERVED_TABLE);
     let tables = f.start();
-    let level: u32 = 0;
+    // Of an address that breaks the rule no entry is read.
+    let level = levels;
     let at: usize = sink;
     let outside = false;
     if (((iova + load<u64>(half, DOMAIN_BIAS)) & load<u64>(half, DOMAIN_HIGH)) == 0) {
+      level = 0;
       const root = load<u64>(half, DOMAIN_ROOT);
       const start = EntryOf.start(half, iova);
       at = s.entry(root, start, fastDelta);
@@ -114,12 +116,12 @@ abstract class Lane {
     store<u32>(lane, <u32>at, LANE_PTE);
     store<u32>(lane, level, LANE_LEVEL);
     store<u64>(lane, tables, LANE_TABLES);
-    return at == sink ? 0 : levels - level;
+    return levels - level;
   }
 
   /** Pass three for one lane: true if the result was written. */
   @inline static finish<F extends Format, S extends TableSpace>(
-    engine: usize, port: usize, lane: usize, requests: u32, results: u32, domains: u32, ids: u32,
+    engine: usize, port: usize, lane: usize, requests: u32, results: u32, domains: u32,
   ): bool {
     const f = changetype<F>(0);
     const pte = atomic.load<u64>(load<u32>(lane, LANE_PTE));
@@ -144,7 +146,7 @@ abstract class Lane {
     const lg2 = f.leafLg2(pte, level);
     const hpa = f.leafAddress(pte, level) | (iova & lowBits(lg2));
     if (((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) == 0) {
-      if (Fill.walked(engine, port, route, iova, hpa, lg2, DATA_VALID | <u64>perm, ids)) atomic.store<u32>(domain, 1, DOMAIN_FRAGMENTED);
+      if (Fill.walked(port, route, iova, hpa, lg2, DATA_VALID | <u64>perm)) atomic.store<u32>(domain, 1, DOMAIN_FRAGMENTED);
     }
     store<u64>(results + (index << 3), hpa | (<u64>lg2 << RESULT_RUN_SHIFT));
     return true;
@@ -165,7 +167,6 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
   const fastFirst = load<u64>(slots, SLOTS_FAST_FIRST);
   const fastSpan = load<u64>(slots, SLOTS_FAST_SPAN);
   const fastDelta = <usize>load<u32>(slots, SLOTS_FAST_OFFSET) - <usize>fastFirst;
-  const ids = Fill.ids(engine);
   let loads: u32 = 0;
   let kept = misses;
   const end = misses + (n << 2);
@@ -192,7 +193,7 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
     }
     for (let touched = lanes; touched < lane; touched += LANE_BYTES) load<u64>(load<u32>(touched, LANE_PTE));
     for (let done = lanes; done < lane; done += LANE_BYTES) {
-      if (Lane.finish<F, S>(engine, port, done, requests, results, domains, ids)) continue;
+      if (Lane.finish<F, S>(engine, port, done, requests, results, domains)) continue;
       store<u32>(kept, load<u32>(done, LANE_INDEX));
       kept += 4;
     }

@@ -282,8 +282,15 @@ export class Engine extends EngineAccess {
     const begun = this.#unfinished;
     if (begun) return this.#finishUnmap(begun, domain, first, last);
     const bytes = BigInt.asUintN(64, this.exports.unmap(this.address, domain, first, last));
-    if (this.shared && bytes < L.UNMAP_STALLED && this.word(L.ENGINE_STALLED) !== 0) this.#unfinished = { domain, first, last, bytes };
-    return this.#settledBytes(bytes);
+    return bytes >= L.UNMAP_STALLED ? this.#unmapRefused(bytes, domain, first, last) : bytes;
+  }
+
+  #unmapRefused(answer: bigint, domain: number, first: bigint, last: bigint): bigint {
+    if (answer === L.UNMAP_STALLED) {
+      const bytes = new DataView(this.memory.buffer).getBigUint64(this.address + L.ENGINE_UNFINISHED, true);
+      if (bytes < L.UNMAP_STALLED) this.#unfinished = { domain, first, last, bytes };
+    }
+    return this.#settledBytes(answer);
   }
 
   #finishUnmap(begun: { domain: number; first: bigint; last: bigint; bytes: bigint }, domain: number, first: bigint, last: bigint): bigint {
@@ -308,15 +315,14 @@ export class Engine extends EngineAccess {
    * Throws BUSY when another thread is making a change, which only the host's thread may.
    */
   #settled(status: number): number {
-    if (!this.shared) return status;
     if (status === L.STATUS_BUSY) throw busy();
-    const port = this.word(L.ENGINE_STALLED);
-    if (port !== 0) throw this.#stalled(port);
+    if (status === L.STATUS_STALLED) throw this.#stalled(this.word(L.ENGINE_STALLED));
     return status;
   }
 
   #settledBytes(bytes: bigint): bigint {
-    this.#settled(bytes === L.UNMAP_BUSY ? L.STATUS_BUSY : L.STATUS_OK);
+    if (bytes === L.UNMAP_BUSY) this.#settled(L.STATUS_BUSY);
+    if (bytes === L.UNMAP_STALLED) this.#settled(L.STATUS_STALLED);
     return bytes;
   }
 
