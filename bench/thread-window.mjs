@@ -5,21 +5,20 @@ const END = 2;
 const LANES_AT = 16;
 
 export class Window {
-  constructor(buffer = new SharedArrayBuffer(48)) {
+  constructor(buffer = new SharedArrayBuffer(64)) {
     this.buffer = buffer;
     this.words = new Int32Array(buffer, 0, 4);
-    /** Lanes, wall and processor time in nanoseconds. */
-    this.numbers = new Float64Array(buffer, LANES_AT, 3);
+    /** Lanes; wall and processor time, and when it began, in nanoseconds. */
+    this.numbers = new Float64Array(buffer, LANES_AT, 4);
     this.ordered = 0;
   }
 
   get lanes() { return this.numbers[0]; }
   get wall() { return this.numbers[1]; }
   get cpu() { return this.numbers[2]; }
+  get start() { return this.numbers[3]; }
 
-  /** Orders a window, or none. */
-  order(wanted) {
-    if (!wanted) return;
+  order() {
     this.ordered = Atomics.add(this.words, ORDER, 1) + 1;
     Atomics.notify(this.words, ORDER);
   }
@@ -33,7 +32,7 @@ export class Window {
     Atomics.notify(this.words, ORDER);
   }
 
-  /** On the thread: answers orders by run() -> [lanes, wall, cpu] until the end. */
+  /** On the thread: answers orders by run() -> [lanes, wall, cpu, start] until the end. */
   serve(run) {
     for (let done = 0; ; done++) {
       while (Atomics.load(this.words, ORDER) === done) {
