@@ -1,6 +1,6 @@
 // The stress test: readers that are inside sections nearly always, and a host that maps and unmaps what they use. A frame is
 // taken from its page the moment the call that unmaps the page has returned: whoever uses the page's old translation then finds
-// a frame that is not its page's. Single pages, whole tables whose frames are used again at once, moved routes, new ids and
+// a frame that is not its page's. Single pages, whole tables whose frames are used again at once, whole spaces, moved routes, new ids and
 // changes of slots alternate. A control breaks one rule in the readers: it has to show stale uses, or this test could not see any.
 import { Worker } from "node:worker_threads";
 import * as L from "../../dist/engine/layout.js";
@@ -12,7 +12,7 @@ const RW = L.PERM_R | L.PERM_W;
 const SPACES = 2;
 const PAGE = 1 << PAGE_LG2;
 /** Every so many unmaps of one page something else happens. */
-const EVERY = { table: 16, move: 64, flush: 32, slot: 32 };
+const EVERY = { table: 16, move: 64, flush: 32, all: 128, slot: 32 };
 /** How long a frame that was taken stays nobody's, in looks at the clock. */
 const NOBODYS = 10;
 
@@ -52,7 +52,7 @@ class Stress {
   unmap(space, first, n) {
     const iova = BigInt(pageIova(first));
     const begun = performance.now();
-    const bytes = this.engine.unmap(this.domains[space], iova, iova + BigInt(n * PAGE - 1));
+    const bytes = this.engine.unmap(this.domains[space], iova, BigInt(pageIova(first + n - 1) + PAGE - 1));
     if (n === 1) this.microseconds.push((performance.now() - begun) * 1000);
     if (bytes !== BigInt(n * PAGE)) throw new Error(`unmap answered ${bytes}`);
     for (let page = first; page < first + n; page++) {
@@ -90,6 +90,7 @@ class Stress {
     const space = this.random(SPACES);
     this.remap(space, this.random(PAGES), 1);
     if (n % EVERY.table === 0) this.remap(space, this.random(PAGES / PAGES_A_TABLE) * PAGES_A_TABLE, PAGES_A_TABLE);
+    if (n % EVERY.all === 0) this.remap(space, 0, PAGES);
     if (n % EVERY.move === 0) this.move(space);
     if (n % EVERY.flush === 0) this.engine.flushDomain(this.domains[space]);
     if (n % EVERY.slot === 0) {

@@ -9,11 +9,11 @@ export const BATCH = 256;
 export const PAGES = 256;
 export const PAGE_LG2 = 12;
 export const FRAME_LG2 = 12;
-/** So many pages lie side by side under one leaf table; the next ones under another. */
+/** So many pages lie side by side under one leaf table; the next ones far away under another: all together span more than is dropped page by page. */
 export const PAGES_A_TABLE = 16;
 /** Every frame has an owner or none; twice as many as pages of both spaces, so that one is not given back to the same page at once. */
 export const FRAMES = 2048;
 
 export function pageIova(page) {
-  return Math.floor(page / PAGES_A_TABLE) * 2 ** 21 + (page % PAGES_A_TABLE) * 2 ** PAGE_LG2;
+  return Math.floor(page / PAGES_A_TABLE) * 2 ** 26 + (page % PAGES_A_TABLE) * 2 ** PAGE_LG2;
 }

@@ -6,6 +6,20 @@ import { WorkerGroup } from "../../src/threads/worker-group.js";
 const INSIDE = 1;
 const LEFT = 2;
 
+const started: OtherThread[] = [];
+
+/** Starts a thread that `closeThreads` will end. */
+export async function start(engine: Engine, job: string, data: object = {}): Promise<OtherThread> {
+  const thread = await OtherThread.start(engine, job, data);
+  started.push(thread);
+  return thread;
+}
+
+/** For afterEach. */
+export async function closeThreads(): Promise<void> {
+  for (const thread of started.splice(0)) await thread.close();
+}
+
 export class OtherThread {
   messages: unknown[] = [];
   private ends: unknown[] = [];

@@ -8,18 +8,9 @@ import { TranslationPool } from "../../dist/threads/translation-pool.js";
 import { checkIotlb, ModelIotlb } from "../oracle/model-iotlb.js";
 import { releaseFromOracles } from "../oracle/instrument.js";
 import { ask, fixture as unsharedFixture, R, RW, VTD48, type Fixture } from "../unit/engine-fixture.js";
-import { OtherThread } from "./other-thread.js";
+import { closeThreads, start, type OtherThread } from "./other-thread.js";
 
-const threads: OtherThread[] = [];
-afterEach(async () => {
-  for (const thread of threads.splice(0)) await thread.close();
-});
-
-async function start(engine: Engine, job: string, data: object = {}): Promise<OtherThread> {
-  const thread = await OtherThread.start(engine, job, data);
-  threads.push(thread);
-  return thread;
-}
+afterEach(closeThreads);
 
 function fixture(): Promise<Fixture> {
   return unsharedFixture(VTD48, {

@@ -1,26 +1,17 @@
 // Changes and the sections of other threads: what waits, what does not, and that nothing hangs.
 import { afterEach, describe, expect, it } from "vitest";
 import { createHost } from "../../src/create-host.js";
-import type { DomainOptions, Engine, EngineOptions } from "../../src/engine/engine.js";
+import type { DomainOptions, EngineOptions } from "../../src/engine/engine.js";
 import * as L from "../../src/engine/layout.js";
 import { connectEngine } from "../../src/engine/token.js";
 import { fixture as unsharedFixture, R, RW, VTD48, type Fixture } from "../unit/engine-fixture.js";
-import { OtherThread } from "./other-thread.js";
+import { closeThreads, start, type OtherThread } from "./other-thread.js";
 
 const SHARED = { ram: 1 << 20, arena: 8 << 20, shared: true };
 /** How long a reader stays inside: far longer than a call takes that does not wait. */
 const HELD = 60;
 
-const threads: OtherThread[] = [];
-afterEach(async () => {
-  for (const thread of threads.splice(0)) await thread.close();
-});
-
-async function start(engine: Engine, job: string, data: object = {}): Promise<OtherThread> {
-  const thread = await OtherThread.start(engine, job, data);
-  threads.push(thread);
-  return thread;
-}
+afterEach(closeThreads);
 
 function fixture(domainOptions: DomainOptions = VTD48, options: EngineOptions = {}): Promise<Fixture> {
   return unsharedFixture(domainOptions, { memory: SHARED, ports: { count: 4, iotlbSets: 64, lanes: 256, faults: 64 }, ...options });
