@@ -2,8 +2,8 @@
 import tseslint from "typescript-eslint";
 
 /** Layers of src/, from the bottom up. A file imports its own layer and those below it. */
-const LAYERS = ["engine", "iommu", "uapi", "dma", "trace", "vectors", "scenario", "cli"];
-/** Above dma: puts the layers together. trace, scenario and cli use it. */
+const LAYERS = ["engine", "iommu", "uapi", "dma", "threads", "trace", "vectors", "scenario", "cli"];
+/** Above threads: puts the layers together. trace, scenario and cli use it. */
 const ASSEMBLED = ["create-host", "host-device", "host-devices", "index"];
 
 /** Those that stand side by side: none imports another. */
@@ -13,7 +13,7 @@ const WITH_MODULES = ["src/trace/**", "src/vectors/**", "src/scenario/read-node.
 
 const layerRules = LAYERS.map((layer, level) => {
   const above = [...LAYERS.slice(level + 1), ...(BESIDE[layer] ?? [])].map((name) => ({ group: [`**/${name}/**`], message: `${layer}/ is below ${name}/` }));
-  const joined = level <= LAYERS.indexOf("dma") ? ASSEMBLED.map((name) => ({ group: [`**/${name}.js`], message: `${layer}/ is below ${name}` })) : [];
+  const joined = level <= LAYERS.indexOf("threads") ? ASSEMBLED.map((name) => ({ group: [`**/${name}.js`], message: `${layer}/ is below ${name}` })) : [];
   const restrict = (patterns) => ({ "no-restricted-imports": ["error", { patterns }] });
   const files = [`src/${layer}/**/*.ts`];
   return [

@@ -1,18 +1,19 @@
 // Domains: creation, destruction, and the two operations on a kernel-owned table with all that belongs to them: map, and
-// unmap with invalidation and release of frames. Imports layout, formats, tables, invalidate, route.
+// unmap with invalidation and release of frames. Imports layout, formats, tables, change, invalidate.
 import {
-  DOMAIN_ADDRESS_MASK, DOMAIN_BAD_SHAPE, DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_EXACT, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HALVES,
-  DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_NESTED, DOMAIN_NO_FRAME,
+  DOMAIN_ADDRESS_MASK, DOMAIN_BAD_SHAPE, DOMAIN_BIAS, DOMAIN_BUSY, DOMAIN_BYTES, DOMAIN_EXACT, DOMAIN_FLAGS, DOMAIN_FORMAT,
+  DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_NESTED, DOMAIN_NO_FRAME,
   DOMAIN_NONE, DOMAIN_OUTPUT_LG2, DOMAIN_RESERVED_LEAF, DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_SMALL_LG2,
-  DOMAIN_STAGE2, DOMAIN_STATE, DOMAIN_TOP_SHIFT, DOMAIN_UPPER, DOMAIN_USERS, ENGINE_CLEARED, ENGINE_DOMAIN_CAPACITY,
-  ENGINE_DOMAINS, ENGINE_PLANNED, ENGINE_WALKERS, RULE_SIGN, RULE_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_IN_SECTION, STATUS_OK,
-  TAG_ADDRESS_BITS, UNMAP_IN_SECTION, UNMAP_REFUSED,
+  DOMAIN_STAGE2, DOMAIN_STALLED, DOMAIN_STATE, DOMAIN_TOP_SHIFT, DOMAIN_UPPER, DOMAIN_USERS, ENGINE_CLEARED,
+  ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PLANNED, ENGINE_UNFINISHED, ENGINE_WALKERS, RULE_SIGN, RULE_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_BUSY, STATUS_OK,
+  STATUS_STALLED, TAG_ADDRESS_BITS, UNMAP_BUSY, UNMAP_IN_SECTION, UNMAP_REFUSED, UNMAP_STALLED,
 } from "./layout";
 import { Format, lowBits } from "./format/format";
 import { dispatch, Operation } from "./format/list";
-import { advanceEpoch, dropRange, flush, flushUsers, inSection, invalidate } from "./invalidate";
+import { begin, beginBeside, end, settle } from "./change";
+import { dropRange, flush, flushUsers, invalidate, reserveIds } from "./invalidate";
 import { Walker } from "./request";
-import { failsNow, releaseLimbo } from "./table/frames";
+import { failsNow } from "./table/frames";
 import { MapRange, permAndCap, PlanRange } from "./table/map";
 import { CanTakeTables, TakeRoot } from "./table/root";
 import { DropTables, UnmapRange } from "./table/unmap";
@@ -59,6 +60,21 @@ function setRule(domain: usize, rule: u32, widthLg2: u32): void {
   store<u64>(domain, whole ? ~(<u64>0) : lowBits(tbi ? 56 : TAG_ADDRESS_BITS), DOMAIN_ADDRESS_MASK);
 }
 
+/** `begin` of a change that may give domains new ids. */
+export function beginFlush(engine: usize): u32 {
+  const status = begin(engine);
+  if (status != STATUS_OK || reserveIds(engine)) return status;
+  end(engine);
+  return STATUS_STALLED;
+}
+
+/** Such a status as an answer of unmap, which has removed nothing. */
+function unmapStatus(engine: usize, status: u32): u64 {
+  if (status == STATUS_STALLED) store<u64>(engine, ~(<u64>0), ENGINE_UNFINISHED);
+  if (status == STATUS_BUSY) return UNMAP_BUSY;
+  return status == STATUS_STALLED ? UNMAP_STALLED : UNMAP_IN_SECTION;
+}
+
 /** Takes `other` as stage 2 or upper half: the pages that the IOTLB holds are then no larger than either's. */
 function use(engine: usize, domain: usize, other: u32): void {
   const used = domainAt(engine, other);
@@ -71,9 +87,22 @@ function use(engine: usize, domain: usize, other: u32): void {
  * Makes a domain. `flags` are DOMAIN_* and OPTION_*; `root` is the address of the start table when they say DOMAIN_GUEST,
  * stage2 and upper are domains when they say DOMAIN_NESTED and DOMAIN_HALVES (the caller checks that these fit). Answers its
  * index, DOMAIN_NONE when all records are taken, DOMAIN_NO_FRAME when no frame is left for the root, DOMAIN_BAD_SHAPE for
- * levels that the format lacks.
+ * levels that the format lacks, DOMAIN_BUSY or DOMAIN_STALLED. Nobody is waited for: no route leads to it yet.
  */
 export function createDomain(
+  engine: usize, format: u32, levels: u32, rule: u32, widthLg2: u32, outputLg2: u32, flags: u32, root: u64,
+  reservedTable: u64, reservedLeaf: u64, stage2: u32, upper: u32,
+): u32 {
+  const status = beginBeside(engine);
+  if (status != STATUS_OK) return status == STATUS_BUSY ? DOMAIN_BUSY : DOMAIN_STALLED;
+  const index = reserveIds(engine)
+    ? fillDomain(engine, format, levels, rule, widthLg2, outputLg2, flags, root, reservedTable, reservedLeaf, stage2, upper)
+    : DOMAIN_STALLED;
+  end(engine);
+  return index;
+}
+
+function fillDomain(
   engine: usize, format: u32, levels: u32, rule: u32, widthLg2: u32, outputLg2: u32, flags: u32, root: u64,
   reservedTable: u64, reservedLeaf: u64, stage2: u32, upper: u32,
 ): u32 {
@@ -113,10 +142,20 @@ function release(engine: usize, index: u32): void {
   store<u32>(domain, load<u32>(domain, DOMAIN_USERS) - 1, DOMAIN_USERS);
 }
 
-/** Its tables go back to the pool; STATUS_IN_SECTION and STATUS_ATTACHED (a route or a domain leads here) change nothing. */
+/**
+ * Its tables go back to the pool. STATUS_ATTACHED (a route or a domain leads here) and a STATUS_* of `begin` change nothing. Of
+ * a domain that is gone there is nothing to do: a call that timed out may be made again.
+ */
 export function destroyDomain(engine: usize, index: u32): u32 {
-  if (inSection(engine)) return STATUS_IN_SECTION;
-  const domain = domainAt(engine, index);
+  const status = begin(engine);
+  if (status != STATUS_OK) return status;
+  const answer = emptyDomain(engine, domainAt(engine, index));
+  end(engine);
+  return answer;
+}
+
+function emptyDomain(engine: usize, domain: usize): u32 {
+  if (!load<u32>(domain, DOMAIN_STATE)) return STATUS_OK;
   if (load<u32>(domain, DOMAIN_ROUTES) || load<u32>(domain, DOMAIN_USERS)) return STATUS_ATTACHED;
   const flags = load<u32>(domain, DOMAIN_FLAGS);
   if (flags & DOMAIN_NESTED) release(engine, load<u32>(domain, DOMAIN_STAGE2));
@@ -125,16 +164,20 @@ export function destroyDomain(engine: usize, index: u32): u32 {
     dispatch<DropTables>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, 0, 0, 0, 0);
   }
   store<u32>(domain, 0, DOMAIN_STATE);
-  advanceEpoch(engine);
-  releaseLimbo(engine);
-  return STATUS_OK;
+  return settle(engine) ? STATUS_OK : STATUS_STALLED;
 }
 
-/** [first..last] -> hpa with PERM_*, no leaf larger than 2^cap: a STATUS_*; nothing is written unless it is STATUS_OK. */
+/**
+ * [first..last] -> hpa with PERM_*, no leaf larger than 2^cap: a STATUS_*; nothing is written unless it is STATUS_OK. Nobody is
+ * waited for: a reader finds an entry empty or complete.
+ */
 export function map(engine: usize, index: u32, first: u64, last: u64, hpa: u64, perm: u32, cap: u32): u32 {
-  if (inSection(engine)) return STATUS_IN_SECTION;
+  const status = begin(engine);
+  if (status != STATUS_OK) return status;
   const domain = domainAt(engine, index);
-  return <u32>dispatch<MapRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, hpa, permAndCap(perm, cap));
+  const answer = <u32>dispatch<MapRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, hpa, permAndCap(perm, cap));
+  end(engine);
+  return answer;
 }
 
 /**
@@ -143,10 +186,13 @@ export function map(engine: usize, index: u32, first: u64, last: u64, hpa: u64, 
  * for the first of them.
  */
 export function planMap(engine: usize, index: u32, first: u64, last: u64, hpa: u64, perm: u32, after: u64, cap: u32): u64 {
-  if (inSection(engine)) return STATUS_IN_SECTION;
+  const status = begin(engine);
+  if (status != STATUS_OK) return status;
   const domain = domainAt(engine, index);
   store<u64>(engine, after, ENGINE_PLANNED);
-  return dispatch<PlanRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, hpa, permAndCap(perm, cap));
+  const answer = dispatch<PlanRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, hpa, permAndCap(perm, cap));
+  end(engine);
+  return answer;
 }
 
 /** Are there frames for that many more tables of the domain? */
@@ -155,29 +201,47 @@ export function canTakeTables(engine: usize, index: u32, tables: u32): bool {
   return dispatch<CanTakeTables>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, 0, 0, 0, tables) != 0;
 }
 
-/** Removes [first..last] exactly: bytes removed or UNMAP_*. When it returns no port translates by what was removed. */
+/** The answer of a change that was to wait: kept if a port stalls, for the call that waits again. */
+function settled(engine: usize, answer: u64, done: bool): u64 {
+  if (done) return answer;
+  store<u64>(engine, answer, ENGINE_UNFINISHED);
+  return UNMAP_STALLED;
+}
+
+/** Removes [first..last] exactly: bytes removed or UNMAP_*. When it returns bytes, no port translates by what was removed. */
 export function unmap(engine: usize, index: u32, first: u64, last: u64): u64 {
-  if (inSection(engine)) return UNMAP_IN_SECTION;
+  const status = beginFlush(engine);
+  if (status != STATUS_OK) return unmapStatus(engine, status);
   const domain = domainAt(engine, index);
   store<u64>(engine, 0, ENGINE_CLEARED);
-  const bytes = dispatch<UnmapRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, 0, 0);
-  if (bytes >= UNMAP_REFUSED) return bytes;
-  dropRange(engine, domain, first, last, load<u64>(engine, ENGINE_CLEARED));
-  flushUsers(engine, domain);
-  advanceEpoch(engine);
-  releaseLimbo(engine);
+  let bytes = dispatch<UnmapRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, 0, 0);
+  if (bytes < UNMAP_STALLED) {
+    dropRange(engine, domain, first, last, load<u64>(engine, ENGINE_CLEARED));
+    flushUsers(engine, domain);
+    bytes = settled(engine, bytes, settle(engine));
+  }
+  end(engine);
   return bytes;
 }
 
-export function flushDomain(engine: usize, index: u32): void {
+/** New ids for the domain: STATUS_OK, or a STATUS_* of `begin`. */
+export function flushDomain(engine: usize, index: u32): u32 {
+  const status = beginFlush(engine);
+  if (status != STATUS_OK) return status;
   flush(engine, domainAt(engine, index));
   flushUsers(engine, domainAt(engine, index));
-  advanceEpoch(engine);
+  const done = settle(engine);
+  end(engine);
+  return done ? STATUS_OK : STATUS_STALLED;
 }
 
-/** Drops cached translations of [first..last]: what a guest that owns the table asks for after changing it. */
-export function invalidateDomain(engine: usize, index: u32, first: u64, last: u64): void {
-  invalidate(engine, domainAt(engine, index), first, last);
+/** Drops cached translations of [first..last], which a guest asks for after changing its table: STATUS_OK, or one of `begin`. */
+export function invalidateDomain(engine: usize, index: u32, first: u64, last: u64): u32 {
+  const status = beginFlush(engine);
+  if (status != STATUS_OK) return status;
+  const done = invalidate(engine, domainAt(engine, index), first, last);
+  end(engine);
+  return done ? STATUS_OK : STATUS_STALLED;
 }
 
 /** Exact walk of iova for PERM_* into the walk record at `out`: a REASON_*, 0 when translated. Reads only. */

@@ -1,11 +1,12 @@
-// The arena: carved once, from its first byte up, into header, tables, ports and frames. Imports layout, port, route, frames.
+// The arena: carved once, from its first byte up, into header, tables, ports and frames. Imports layout, memory, port, route, frames.
 import {
-  ABI_VERSION, DOMAIN_BYTES, ENGINE_ABI, ENGINE_BYTES, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_EPOCH, ENGINE_FAST_FIRST,
+  ABI_VERSION, DOMAIN_BYTES, ENGINE_ABI, ENGINE_BYTES, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_EPOCH,
   ENGINE_FRAME_COUNT, ENGINE_FRAME_LIVE, ENGINE_FRAME_NEXT, ENGINE_FRAMES, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_LENGTH,
   ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_RING, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES,
-  ENGINE_SCRATCH, ENGINE_SINK, ENGINE_SLOT_CAPACITY, ENGINE_SLOTS, FRAME_BYTES, RING_ENTRIES, RING_ENTRY_BYTES, ROUTE_BYTES,
-  SCRATCH_BYTES, SLOT_BYTES,
+  ENGINE_SCRATCH, ENGINE_SINK, ENGINE_SLOT_CAPACITY, ENGINE_SLOTS, ENGINE_SLOTS_SPARE, ENGINE_THREADS, FRAME_BYTES, HOST_THREAD,
+  RING_ENTRIES, RING_ENTRY_BYTES, ROUTE_BYTES, SCRATCH_BYTES, SLOT_BYTES, SLOTS_BYTES,
 } from "./layout";
+import { chooseFastSlot } from "./memory";
 import { layPort, portBytes } from "./port";
 import { RESERVED_KEY } from "./route";
 import { layFrames } from "./table/frames";
@@ -26,7 +27,8 @@ export function createEngine(
   const stride: u64 = portBytes(portSetsLg2, portLanes, portFaults);
   const limit = <u64>engine + length;
   const slotsAt = align64(engine + ENGINE_BYTES);
-  const keysAt = align64(slotsAt + <u64>slots * SLOT_BYTES);
+  const spareAt = align64(slotsAt + SLOTS_BYTES + <u64>slots * SLOT_BYTES);
+  const keysAt = align64(spareAt + SLOTS_BYTES + <u64>slots * SLOT_BYTES);
   const routesAt = align64(keysAt + routes * 8);
   const domainsAt = align64(routesAt + routes * ROUTE_BYTES);
   const ringAt = align64(domainsAt + <u64>domains * DOMAIN_BYTES);
@@ -43,7 +45,8 @@ export function createEngine(
   store<u32>(engine, length, ENGINE_LENGTH);
   store<u32>(engine, <u32>slotsAt, ENGINE_SLOTS);
   store<u32>(engine, slots, ENGINE_SLOT_CAPACITY);
-  store<u64>(engine, ~(<u64>0), ENGINE_FAST_FIRST);
+  store<u32>(engine, <u32>spareAt, ENGINE_SLOTS_SPARE);
+  chooseFastSlot(<usize>slotsAt);
   store<u32>(engine, <u32>keysAt, ENGINE_ROUTE_KEYS);
   store<u32>(engine, <u32>routesAt, ENGINE_ROUTES);
   store<u32>(engine, <u32>routes - 1, ENGINE_ROUTE_MASK);
@@ -65,5 +68,6 @@ export function createEngine(
   store<u32>(engine, firstId, ENGINE_ID_FIRST);
   store<u32>(engine, firstId, ENGINE_ID_NEXT);
   store<u32>(engine, 2, ENGINE_EPOCH);
+  store<u32>(engine, HOST_THREAD, ENGINE_THREADS);
   return frames;
 }

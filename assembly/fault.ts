@@ -1,10 +1,11 @@
 // Why an access was refused, and the ring that tells it upwards. A fault is a record, never an exception.
-// Imports layout only.
+// Imports layout, counters.
 import {
   FAULT_ACCESS, FAULT_BYTES, FAULT_CLASS, FAULT_IOVA, FAULT_IPA, FAULT_LANE, FAULT_LEVEL, FAULT_PASID, FAULT_PTE,
-  FAULT_REASON, FAULT_RID, FAULT_ROUTE, FAULT_STAGE, PERM_PRIVILEGED_SHIFT, PORT_COUNT_FAULTS, PORT_FAULT_CAPACITY, PORT_FAULT_DROPPED,
+  FAULT_REASON, FAULT_RID, FAULT_ROUTE, FAULT_STAGE, PERM_PRIVILEGED_SHIFT, PORT_FAULT_CAPACITY, PORT_FAULT_DROPPED,
   PORT_FAULT_HEAD, PORT_FAULT_OVERFLOW, PORT_FAULT_TAIL, PORT_FAULTS, RESULT_FAULT_BIT, RESULT_LEVEL_SHIFT,
 } from "./layout";
+import { Count } from "./counters";
 
 export const REASON_NONE: u32 = 0;
 export const REASON_NO_ROUTE: u32 = 1; // the route index is not one, or the route table is full
@@ -50,7 +51,7 @@ export function pushFault(
   port: usize, lane: u32, iova: u64, ipa: u64, pte: u64, rid: u32, pasid: u32, route: u32,
   access: u32, reason: u32, stage: u32, level: u32, faultClass: u32,
 ): void {
-  store<u64>(port, load<u64>(port, PORT_COUNT_FAULTS) + 1, PORT_COUNT_FAULTS);
+  Count.fault(port, reason);
   const head = load<u32>(port, PORT_FAULT_HEAD);
   const capacity = load<u32>(port, PORT_FAULT_CAPACITY);
   if (head - atomic.load<u32>(port, PORT_FAULT_TAIL) >= capacity) {

@@ -1,9 +1,9 @@
 // The export list of the engine. Every export takes the address of its state first: the engine header or a port.
 export { createEngine } from "./engine";
 export { addSlot, removeSlot, slotAt } from "./memory";
-export { inSection } from "./invalidate";
+export { inSection, pause, waitAgain } from "./change";
 export { attachRoute, blockRoute, identityRoute, internRoute } from "./route";
 export { canTakeTables, createDomain, destroyDomain, flushDomain, invalidateDomain, map, planMap, unmap, walk } from "./domain";
 export { collectDirty, leafRuns, merge, planMerge, putMerge, trackDirty } from "./shadow";
-export { closePort, enter, leave, openPort, portBytes } from "./port";
+export { addThread, closePort, endThread, enter, leave, openPort, portBytes } from "./port";
 export { translate, translateHalves, translateNumber } from "./translate";

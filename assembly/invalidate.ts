@@ -1,16 +1,21 @@
 // Invalidation: what a change of a table makes stale is written to a ring that every port applies to its own IOTLB before
 // it next translates. IOTLB ids are never taken back one by one: a flush gives the domain new ids, and when they run out
-// every port clears its IOTLB and the live domains are numbered afresh. Imports layout, iotlb, request.
+// every port clears its IOTLB and the live domains are numbered afresh. Imports layout, change, iotlb.
 import {
   DOMAIN_ADDRESS_MASK, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_HALVES, DOMAIN_ID, DOMAIN_LARGE_LG2, DOMAIN_NESTED,
   DOMAIN_ROUTES, DOMAIN_SMALL_LG2, DOMAIN_STAGE2, DOMAIN_STATE, DOMAIN_UPPER, DOMAIN_USERS,
-  ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_EPOCH, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_PORT_CAPACITY,
-  ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTES, ID_LIMIT, PORT_ACTIVE, PORT_ENGINE,
-  PORT_RING_TAIL, RING_CLEAR, RING_DROP, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES,
-  ROUTE_FIRST, ROUTE_NEXT, ROUTE_SECOND, ROUTE_STREAK, TAG_ID_SHIFT,
+  ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTES, ID_LIMIT,
+  PORT_ENGINE, PORT_RING_TAIL, RING_CLEAR, RING_DROP, RING_DROP_IDS, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES,
+  ROUTE_FIRST, ROUTE_NEXT, ROUTE_NO_CLASS, ROUTE_SECOND, ROUTE_STREAK, TAG_ID_SHIFT,
 } from "./layout";
+import { settle } from "./change";
 import { clearIotlb, dropTags } from "./iotlb";
 
+/** Entries that one change pushes before it waits are fewer than this. */
+const MOST_PUSHED: u32 = 16;
+/** Span of all tags of an id and the next. */
+const TWO_IDS: u64 = ((<u64>2 << TAG_ID_SHIFT) - 1);
+const MOST_USERS: u32 = 4;
 /** More pages than this at once: new ids cost every port less than looking for the tags. */
 const MOST_TAGS: u64 = 0xffff;
 
@@ -23,15 +28,6 @@ export function classWord(domain: usize, large: bool): u64 {
   return (<u64>(load<u32>(domain, DOMAIN_ID) + u32(large)) << TAG_ID_SHIFT) | <u64>classLg2(domain, large);
 }
 
-/** Some port of this thread is inside a section: a change that has to wait for it would wait for ever. */
-export function inSection(engine: usize): bool {
-  let port = <usize>load<u32>(engine, ENGINE_PORTS);
-  for (let n = load<u32>(engine, ENGINE_PORT_CAPACITY); n; n--, port += load<u32>(engine, ENGINE_PORT_STRIDE)) {
-    if (atomic.load<u32>(port, PORT_ACTIVE)) return true;
-  }
-  return false;
-}
-
 function pushRing(engine: usize, tag: u64, span: u32, kind: u32): void {
   const head = load<u32>(engine, ENGINE_RING_HEAD);
   const entry = load<u32>(engine, ENGINE_RING) + (head & (RING_ENTRIES - 1)) * <u32>RING_ENTRY_BYTES;
@@ -41,33 +37,31 @@ function pushRing(engine: usize, tag: u64, span: u32, kind: u32): void {
   atomic.store<u32>(engine, head + 1, ENGINE_RING_HEAD);
 }
 
-/** A change is complete: sections that open from here on see it. */
-export function advanceEpoch(engine: usize): void {
-  atomic.add<u32>(engine, 2, ENGINE_EPOCH);
-}
-
-/** Applies what the ring holds for this port. One that fell behind by a whole ring clears its IOTLB instead. */
+/**
+ * Applies what the ring holds for this port, inside its section: no change is finished meanwhile, so that at most what one
+ * change pushes is added to the ring while it is read. One that fell too far behind for that clears its IOTLB instead.
+ */
 export function applyRing(port: usize): void {
   const engine = <usize>load<u32>(port, PORT_ENGINE);
   const head = atomic.load<u32>(engine, ENGINE_RING_HEAD);
   let tail = load<u32>(port, PORT_RING_TAIL);
   if (head == tail) return;
-  if (head - tail > RING_ENTRIES) {
+  if (head - tail > RING_ENTRIES - MOST_PUSHED) {
     clearIotlb(port);
   } else {
     for (; tail != head; tail++) {
       const entry = load<u32>(engine, ENGINE_RING) + (tail & (RING_ENTRIES - 1)) * <u32>RING_ENTRY_BYTES;
-      if (atomic.load<u32>(entry, RING_KIND) == RING_CLEAR) clearIotlb(port);
-      else dropTags(port, atomic.load<u64>(entry, RING_TAG), atomic.load<u32>(entry, RING_SPAN));
+      const kind = atomic.load<u32>(entry, RING_KIND);
+      const tag = atomic.load<u64>(entry, RING_TAG);
+      if (kind == RING_CLEAR) clearIotlb(port);
+      else dropTags(port, tag, kind == RING_DROP_IDS ? TWO_IDS : <u64>atomic.load<u32>(entry, RING_SPAN));
     }
   }
   store<u32>(port, head, PORT_RING_TAIL);
 }
 
-/** Rewrites the class words of every route of the domain from its ids. */
-function renewRoutes(engine: usize, domain: usize): void {
-  const small = classWord(domain, false);
-  const large = classWord(domain, true);
+/** Rewrites the class words of every route of the domain. */
+function rewriteRoutes(engine: usize, domain: usize, small: u64, large: u64): void {
   const routes = load<u32>(engine, ENGINE_ROUTES);
   for (let index = load<u32>(domain, DOMAIN_ROUTES); index; ) {
     const route = <usize>(routes + index * <u32>ROUTE_BYTES);
@@ -78,35 +72,56 @@ function renewRoutes(engine: usize, domain: usize): void {
   }
 }
 
-/** The ids have run out: every IOTLB is cleared, then all live domains are numbered afresh. */
-function renumber(engine: usize): void {
-  pushRing(engine, 0, 0, RING_CLEAR);
-  let id = load<u32>(engine, ENGINE_ID_FIRST);
-  // A start near the limit (tests) must not leave the domains without ids.
-  if (id + 2 * load<u32>(engine, ENGINE_DOMAIN_CAPACITY) + 2 > ID_LIMIT) id = 2;
-  let domain = <usize>load<u32>(engine, ENGINE_DOMAINS);
-  for (let n = load<u32>(engine, ENGINE_DOMAIN_CAPACITY); n; n--, domain += DOMAIN_BYTES) {
-    if (!load<u32>(domain, DOMAIN_STATE)) continue;
-    store<u32>(domain, id, DOMAIN_ID);
-    renewRoutes(engine, domain);
-    id += 2;
-  }
-  store<u32>(engine, id, ENGINE_ID_NEXT);
-}
-
-/** Gives the domain new ids: everything that any IOTLB holds of it is unreachable from here on. */
-export function flush(engine: usize, domain: usize): void {
-  if (load<u32>(engine, ENGINE_ID_NEXT) + 2 > ID_LIMIT) renumber(engine);
+function takeIds(engine: usize, domain: usize): void {
   const id = load<u32>(engine, ENGINE_ID_NEXT);
   store<u32>(engine, id + 2, ENGINE_ID_NEXT);
   store<u32>(domain, id, DOMAIN_ID);
+  rewriteRoutes(engine, domain, classWord(domain, false), classWord(domain, true));
+}
+
+/**
+ * Sees to it that one change has ids enough. When they run out, the routes lose theirs, every IOTLB is cleared, and once no
+ * section is left that has used an old one all live domains are numbered afresh. False if a port stalls: nothing is cached then
+ * until it is tried again.
+ */
+export function reserveIds(engine: usize): bool {
+  const capacity = load<u32>(engine, ENGINE_DOMAIN_CAPACITY);
+  // All other domains once, the one in question twice.
+  const mostTaken = 2 * capacity + 2;
+  if (load<u32>(engine, ENGINE_ID_NEXT) + mostTaken <= ID_LIMIT) return true;
+  const domains = load<u32>(engine, ENGINE_DOMAINS);
+  const end = domains + capacity * DOMAIN_BYTES;
+  for (let domain = domains; domain < end; domain += DOMAIN_BYTES) {
+    if (load<u32>(domain, DOMAIN_STATE)) rewriteRoutes(engine, domain, ROUTE_NO_CLASS, ROUTE_NO_CLASS);
+  }
+  pushRing(engine, 0, 0, RING_CLEAR);
+  if (!settle(engine)) return false;
+  let id = load<u32>(engine, ENGINE_ID_FIRST);
+  // A start near the limit (tests) must leave ids for the domains and for a change.
+  if (id + 2 * mostTaken > ID_LIMIT) id = 2;
+  store<u32>(engine, id, ENGINE_ID_NEXT);
+  for (let domain = domains; domain < end; domain += DOMAIN_BYTES) {
+    if (load<u32>(domain, DOMAIN_STATE)) takeIds(engine, domain);
+  }
+  return true;
+}
+
+/**
+ * Gives the domain new ids: everything that any IOTLB holds of it is unreachable from here on. `reserveIds` has promised them.
+ * A walk of another thread that began before may still enter what it has read, under the new ids: these are dropped too.
+ */
+export function flush(engine: usize, domain: usize): void {
+  takeIds(engine, domain);
   atomic.store<u32>(domain, 0, DOMAIN_FRAGMENTED);
-  renewRoutes(engine, domain);
+  if (isDefined(SHARED)) pushRing(engine, <u64>load<u32>(domain, DOMAIN_ID) << TAG_ID_SHIFT, 0, RING_DROP_IDS);
 }
 
 /** Flushes the domains that are cached under their own ids but translated by this one too, as stage 2 or as upper half. */
 export function flushUsers(engine: usize, domain: usize): void {
   let left = load<u32>(domain, DOMAIN_USERS);
+  if (!left) return;
+  // Of many domains not each has an entry of the ring: it holds what a few changes push.
+  const few = left <= MOST_USERS;
   const first = <usize>load<u32>(engine, ENGINE_DOMAINS);
   const index = <u32>(domain - first) / DOMAIN_BYTES;
   for (let user = first; left; user += DOMAIN_BYTES) {
@@ -114,9 +129,11 @@ export function flushUsers(engine: usize, domain: usize): void {
     const flags = load<u32>(user, DOMAIN_FLAGS);
     const nested = flags & DOMAIN_NESTED && load<u32>(user, DOMAIN_STAGE2) == index;
     if (!nested && !(flags & DOMAIN_HALVES && load<u32>(user, DOMAIN_UPPER) == index)) continue;
-    flush(engine, user);
+    if (few) flush(engine, user);
+    else takeIds(engine, user);
     left--;
   }
+  if (!few) pushRing(engine, 0, 0, RING_CLEAR);
 }
 
 function dropClass(engine: usize, domain: usize, large: bool, first: u64, last: u64): void {
@@ -141,11 +158,16 @@ export function dropRange(engine: usize, domain: usize, first: u64, last: u64, l
 
 /**
  * What a guest that changed its own table asks for: no translation of [first..last] is used any more. Hardware drops a whole
- * leaf when any part of it is named; here it may stand in several entries, so a domain with such leaves gets new ids.
+ * leaf when any part of it is named; here it may stand in several entries, so a domain with such leaves gets new ids, also if a
+ * section that was open has only now cached the first. False if a port stalls.
  */
-export function invalidate(engine: usize, domain: usize, first: u64, last: u64): void {
-  if (atomic.load<u32>(domain, DOMAIN_FRAGMENTED)) flush(engine, domain);
+export function invalidate(engine: usize, domain: usize, first: u64, last: u64): bool {
+  const fragmented = atomic.load<u32>(domain, DOMAIN_FRAGMENTED);
+  if (fragmented) flush(engine, domain);
   else dropRange(engine, domain, first, last, ~(<u64>0));
   flushUsers(engine, domain);
-  advanceEpoch(engine);
+  const settled = settle(engine);
+  if (fragmented || (settled && !atomic.load<u32>(domain, DOMAIN_FRAGMENTED))) return settled;
+  flush(engine, domain);
+  return settled && settle(engine);
 }

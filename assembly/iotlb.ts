@@ -3,7 +3,7 @@
 // Imports layout only.
 import {
   IOTLB_DATA, IOTLB_SET_BYTES, PORT_HASH_SHIFT, PORT_IOTLB, PORT_VICTIM, RESULT_RUN_SHIFT, ROUTE_ADDRESS_MASK, ROUTE_FIRST, ROUTE_SECOND,
-  ROUTE_STREAK,
+  ROUTE_STREAK, ROUTE_SWAPPING, TAG_ID_SHIFT,
 } from "./layout";
 
 /** 2^64 / golden ratio: spreads page numbers of equal stride over all sets. */
@@ -65,15 +65,23 @@ export abstract class Fill {
 
   /**
    * Enters a translation that was walked for iova. A leaf fills the larger class that it covers. Below the size of a page of
-   * that class hpa and iova agree, so that their difference is the page's. Returns true if the leaf is larger than that, so that several entries may stand for it.
+   * that class hpa and iova agree, so that their difference is the page's. Returns true if the leaf is larger than that, so that
+   * several entries may stand for it. A route that was blocked meanwhile takes none: its class words are every blocked route's.
    */
   @inline static walked(port: usize, route: usize, iova: u64, hpa: u64, leafLg2: u32, permAndValid: u64): bool {
     const first = load<u64>(route, ROUTE_FIRST);
     const second = load<u64>(route, ROUTE_SECOND);
+    if (isDefined(SHARED)) {
+      if (min(first, second) >> TAG_ID_SHIFT == 0) return false;
+    }
     const firstLg2 = <u32>(first & CLASS_LG2);
     const secondLg2 = <u32>(second & CLASS_LG2);
     const large = max(firstLg2, secondLg2);
     const classLg2 = leafLg2 >= large ? large : min(firstLg2, secondLg2);
+    if (isDefined(SHARED)) {
+      // While another thread swaps the words they may name one class twice.
+      if (classLg2 > leafLg2) return false;
+    }
     const isFirst = classLg2 == firstLg2;
     if (!isFirst || load<u32>(route, ROUTE_STREAK)) learnOrder(route, first, second, isFirst);
     const address = iova & load<u64>(route, ROUTE_ADDRESS_MASK);
@@ -83,7 +91,10 @@ export abstract class Fill {
   }
 }
 
-/** The two words are swapped one after the other: between the stores a reader probes one class twice, and at worst misses. */
+/**
+ * The two words are swapped one after the other: between the stores a reader probes one class twice, and at worst misses. One
+ * port at a time does it, and only while the words are what it has read: ids that a change has given meanwhile stay.
+ */
 function learnOrder(route: usize, first: u64, second: u64, isFirst: bool): void {
   const streak: u32 = isFirst ? 0 : load<u32>(route, ROUTE_STREAK) + 1;
   if (streak < STREAK) {
@@ -91,8 +102,11 @@ function learnOrder(route: usize, first: u64, second: u64, isFirst: bool): void 
     return;
   }
   store<u32>(route, 0, ROUTE_STREAK);
-  store<u64>(route, second, ROUTE_FIRST);
-  store<u64>(route, first, ROUTE_SECOND);
+  if (atomic.cmpxchg<u32>(route, 0, 1, ROUTE_SWAPPING)) return;
+  if (atomic.load<u64>(route, ROUTE_SECOND) == second && atomic.cmpxchg<u64>(route, first, second, ROUTE_FIRST) == first) {
+    atomic.cmpxchg<u64>(route, second, first, ROUTE_SECOND);
+  }
+  atomic.store<u32>(route, 0, ROUTE_SWAPPING);
 }
 
 function dropTag(iotlb: usize, hashShift: u64, tag: u64): void {

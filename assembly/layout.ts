@@ -8,8 +8,8 @@ export const ABI_VERSION: u32 = 3;
 // --- Engine header: one per arena, at its first byte -------------------------------------------------------------
 export const ENGINE_ABI: u32 = 0; // u32
 export const ENGINE_LENGTH: u32 = 4; // u32, bytes of the arena
-export const ENGINE_SLOTS: u32 = 8; // u32, address of the slot records, sorted by first
-export const ENGINE_SLOT_COUNT: u32 = 12; // u32
+export const ENGINE_SLOTS: u32 = 8; // u32, atomic, address of the slot table
+export const ENGINE_SLOTS_SPARE: u32 = 12; // u32, address of the one that the next change of slots fills
 export const ENGINE_SLOT_CAPACITY: u32 = 16; // u32
 export const ENGINE_ROUTES: u32 = 20; // u32, address of the route records
 export const ENGINE_ROUTE_KEYS: u32 = 24; // u32, address of the u64 keys, one a route
@@ -22,7 +22,8 @@ export const ENGINE_PORT_CAPACITY: u32 = 48; // u32
 export const ENGINE_RING: u32 = 52; // u32, address of the invalidation ring
 export const ENGINE_SINK: u32 = 56; // u32, address of a frame that stays zero: what lanes that failed, and tables in zero slots, read
 export const ENGINE_ID_FIRST: u32 = 60; // u32, first IOTLB id after start and after a wrap
-export const ENGINE_EPOCH: u32 = 64; // u32, atomic, even; alone on its cache line
+export const ENGINE_EPOCH: u32 = 64; // u32, atomic, even; what readers load of it and the next word is alone on its cache line
+export const ENGINE_WAITERS: u32 = 68; // u32, atomic, changes that sleep until a section ends
 export const ENGINE_RING_HEAD: u32 = 128; // u32, atomic, entries ever written; alone on its cache line
 export const ENGINE_FRAMES: u32 = 192; // u32, address of frame 0
 export const ENGINE_FRAME_COUNT: u32 = 196; // u32
@@ -38,16 +39,27 @@ export const ENGINE_ROUTE_COUNT: u32 = 240; // u32, atomic, routes interned
 export const ENGINE_WALKERS: u32 = 244; // u32, bit set: batch walkers that some domain has needed
 export const ENGINE_SCRATCH: u32 = 248; // u32, address of SCRATCH_BYTES for records that a call takes or answers
 export const ENGINE_FOUND: u32 = 252; // u32, records that the last call has written there
-export const ENGINE_FAST_FIRST: u32 = 256; // u64, the largest slot with bytes: first address,
-export const ENGINE_FAST_SPAN: u32 = 264; // u64, last - first,
-export const ENGINE_FAST_OFFSET: u32 = 272; // u32, and where its bytes are
 export const ENGINE_GRANTED: u32 = 276; // u32, beside ENGINE_FAIL_IN: tables that a reservation has promised to the maps after it
+export const ENGINE_LOCK: u32 = 280; // u32, atomic, 1 while a change is made
+export const ENGINE_STALLED: u32 = 284; // u32, address of the port that the last change has not seen leave its section, 0 if none
+export const ENGINE_UNFINISHED: u32 = 296; // u64, what unmap would have answered, had no port stalled; ~0 if it has removed nothing
+export const ENGINE_THREADS: u32 = 288; // u32, highest thread number that was given out
 export const ENGINE_FRAME_FREE: u32 = 320; // u32[FRAME_ORDERS], for each order: index + 1 of the first frame of a free block
 export const ENGINE_FRAME_LIMBO: u32 = 356; // u32[FRAME_ORDERS], the same of the blocks that wait for readers
 export const ENGINE_FRAME_LIMBO_LAST: u32 = 392; // u32[FRAME_ORDERS], and of the last of these
 export const ENGINE_WALK: u32 = 448; // a walk record for callers without a port
 export const ENGINE_CURSOR: u32 = 2048; // the tables that the running merge last used
 export const ENGINE_BYTES: u32 = 2112;
+
+/** Thread number of the engine's own thread: the one that makes all changes. */
+export const HOST_THREAD: u32 = 1;
+
+// --- Slot table: replaced as a whole, so that a reader never sees half a change. Its records, sorted by first, follow ---------
+export const SLOTS_COUNT: u32 = 0; // u32
+export const SLOTS_FAST_OFFSET: u32 = 4; // u32, the largest slot with bytes: where its bytes are,
+export const SLOTS_FAST_FIRST: u32 = 8; // u64, first address,
+export const SLOTS_FAST_SPAN: u32 = 16; // u64, last - first
+export const SLOTS_BYTES: u32 = 64;
 
 // --- Slot: a range of host-physical addresses and where its bytes are ---------------------------------------------
 export const SLOT_FIRST: u32 = 0; // u64
@@ -72,6 +84,7 @@ export const ROUTE_KIND: u32 = 40; // u32
 export const ROUTE_DOMAIN: u32 = 44; // u32, index
 export const ROUTE_NEXT: u32 = 48; // u32, next route of the same domain, 0 at the end
 export const ROUTE_STREAK: u32 = 52; // u32, fills of the second class in a row
+export const ROUTE_SWAPPING: u32 = 56; // u32, atomic, 1 while a port changes the order of FIRST and SECOND
 export const ROUTE_BYTES: u32 = 64;
 /** Class word of a route without a domain: id 0, and a shift that leaves no bit of any iova to be taken for an id. */
 export const ROUTE_NO_CLASS: u32 = 63;
@@ -130,6 +143,8 @@ export const HALF_BIT: u64 = 55;
 export const DOMAIN_NONE: u32 = 0xffffffff; // all records are in use
 export const DOMAIN_NO_FRAME: u32 = 0xfffffffe; // no frame for the root
 export const DOMAIN_BAD_SHAPE: u32 = 0xfffffffd; // the format has no such number of levels, or not for that width
+export const DOMAIN_BUSY: u32 = 0xfffffffc; // as STATUS_BUSY
+export const DOMAIN_STALLED: u32 = 0xfffffffb; // as STATUS_STALLED
 
 // --- IOTLB: sets of 64 bytes, [tag0..tag3 | data0..data3] ------------------------------------------------------------
 //  tag   | id (19 bits) | page number (45 bits) |
@@ -188,7 +203,10 @@ export const PORT_RING_TAIL: u32 = 44; // u32, invalidations already applied
 export const PORT_VICTIM: u32 = 48; // u32, round robin
 export const PORT_LANE_REQUESTS: u32 = 52; // u32, requests of the lanes being translated: the batch's or the scalar call's
 export const PORT_LANE_RESULTS: u32 = 56; // u32, their results
-export const PORT_ACTIVE: u32 = 64; // u32, atomic: 0, or epoch | 1 inside a section; alone on its cache line
+export const PORT_REFUSED: u32 = 60; // u32, lanes that the running call has refused
+export const PORT_ACTIVE: u32 = 64; // u32, atomic: 0, or epoch | 1 inside a section; alone on its cache line with
+export const PORT_THREAD: u32 = 68; // u32, number of the thread that opened the port
+export const PORT_OPENED: u32 = 72; // u32, how often it was opened
 export const PORT_FAULT_HEAD: u32 = 128; // u32, atomic, records ever written
 export const PORT_FAULT_OVERFLOW: u32 = 132; // u32, atomic, 1 since a record was dropped; the reader clears it
 export const PORT_FAULT_DROPPED: u32 = 136; // u64
@@ -200,7 +218,11 @@ export const PORT_REQUEST: u32 = 176; // one request: the scalar call's
 export const PORT_FAULT_TAIL: u32 = 192; // u32, atomic, records read; written by the reader, alone on its cache line
 export const PORT_WALK: u32 = 256; // a walk record
 export const PORT_SCRATCH: u32 = 1856; // another: stage 2 on behalf of an update of stage 1
-export const PORT_BYTES: u32 = 3456;
+export const PORT_COUNT_WALKS: u32 = 3456; // u64, translations that took a walk
+export const PORT_COUNT_LOADS: u32 = 3464; // u64, table entries that walks read
+export const PORT_COUNT_REASONS: u32 = 3472; // u64[REASONS], refusals by reason
+export const REASONS: u32 = 16;
+export const PORT_BYTES: u32 = 3648;
 
 /** Number of the walker of domains that have no batch walker. Others have (format << 1) | DOMAIN_GUEST. */
 export const WALKER_EXACT: u32 = 31;
@@ -261,6 +283,7 @@ export const RING_KIND: u32 = 12; // u32
 export const RING_ENTRY_BYTES: u32 = 16;
 export const RING_DROP: u32 = 0;
 export const RING_CLEAR: u32 = 1; // everything: ids are about to be used again
+export const RING_DROP_IDS: u32 = 2; // all tags of the id and of the next
 
 // --- Scratch area: records of the calls below, in the order of their addresses -----------------------------------------
 export const SCRATCH_BYTES: u32 = 4096;
@@ -282,7 +305,7 @@ export const AREA_GPA: u32 = 16; // u64
 export const AREA_PERM: u32 = 24; // u32
 export const AREA_AT: u32 = 28; // u32, address of the parent's entry of gpa, once it is planned; 0 if not known
 export const AREA_BYTES: u32 = 32;
-/** What a call answers when the domain has no such range, or its table is a guest's. */
+/** What a call answers when the domain has no such range, or its table is a guest's; less a STATUS_*, for which nothing may be changed now. */
 export const RECORDS_REFUSED: u32 = 0xffffffff;
 
 // --- Frames and status --------------------------------------------------------------------------------------------------------
@@ -313,7 +336,13 @@ export const STATUS_NOT_OWNED: u32 = 6; // the guest owns the table
 export const STATUS_PERM: u32 = 7; // the format cannot express this permission
 export const STATUS_ATTACHED: u32 = 8; // routes still lead to the domain
 export const STATUS_MISMATCH: u32 = 9; // the tables of the two domains differ in format, levels or width
+export const STATUS_BUSY: u32 = 10; // another thread is making a change
+export const STATUS_STALLED: u32 = 11; // a section that an earlier change waits for is still open; ENGINE_STALLED has its port
+/** More than any of them. */
+export const STATUSES: u32 = 12;
 /** unmap answers bytes removed, or one of these (no table holds that many bytes). */
 export const UNMAP_SPLIT: u64 = 0xffffffffffffffff; // the range ends inside a leaf
 export const UNMAP_IN_SECTION: u64 = 0xfffffffffffffffe;
 export const UNMAP_REFUSED: u64 = 0xfffffffffffffffd; // misaligned, outside the width, or a guest's table
+export const UNMAP_BUSY: u64 = 0xfffffffffffffffc; // as STATUS_BUSY
+export const UNMAP_STALLED: u64 = 0xfffffffffffffffb; // as STATUS_STALLED

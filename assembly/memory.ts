@@ -1,21 +1,27 @@
-// Slots: the only way to bytes that a guest or a device names. Imports layout only. Ranges are first..last, inclusive.
+// Slots: the only way to bytes that a guest or a device names. Imports layout, change. Ranges are first..last, inclusive.
 // An address outside every slot, or in one without bytes, is NOWHERE: the arena is in no slot, so nothing reaches it.
 import {
-  ENGINE_FAST_FIRST, ENGINE_FAST_OFFSET, ENGINE_FAST_SPAN, ENGINE_SLOT_CAPACITY, ENGINE_SLOT_COUNT, ENGINE_SLOTS, ENGINE_SINK,
-  FRAME_BYTES,  SLOT_BYTES, SLOT_FIRST, SLOT_KIND, SLOT_LAST, SLOT_MEMORY, SLOT_OFFSET, SLOT_ZERO,
+  ENGINE_SINK, ENGINE_SLOT_CAPACITY, ENGINE_SLOTS, ENGINE_SLOTS_SPARE, FRAME_BYTES, SLOT_BYTES, SLOT_FIRST, SLOT_KIND, SLOT_LAST,
+  SLOT_MEMORY, SLOT_OFFSET, SLOT_ZERO, SLOTS_BYTES, SLOTS_COUNT, SLOTS_FAST_FIRST, SLOTS_FAST_OFFSET, SLOTS_FAST_SPAN, STATUS_OK,
+  STATUS_STALLED,
 } from "./layout";
+import { begin, beginBeside, end, settle } from "./change";
 
 /** The memory offset of what has no bytes here. */
 export const NOWHERE: usize = 0xffffffff;
 
+/** The slot table that holds now; it stays as it is until every section that can see it has ended. */
+export function slotTable(engine: usize): usize {
+  return atomic.load<u32>(engine, ENGINE_SLOTS);
+}
+
 /** Number of slots whose first address is <= hpa: the one before may hold it. */
-function slotsUpTo(engine: usize, hpa: u64): u32 {
-  const slots: usize = load<u32>(engine, ENGINE_SLOTS);
+function slotsUpTo(table: usize, hpa: u64): u32 {
   let low: u32 = 0;
-  let high = load<u32>(engine, ENGINE_SLOT_COUNT);
+  let high = load<u32>(table, SLOTS_COUNT);
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (load<u64>(slots + middle * SLOT_BYTES, SLOT_FIRST) <= hpa) low = middle + 1;
+    if (load<u64>(table + SLOTS_BYTES + middle * SLOT_BYTES, SLOT_FIRST) <= hpa) low = middle + 1;
     else high = middle;
   }
   return low;
@@ -23,9 +29,10 @@ function slotsUpTo(engine: usize, hpa: u64): u32 {
 
 /** Address of the record of the slot that holds hpa; 0 if none does. */
 export function findSlot(engine: usize, hpa: u64): usize {
-  const n = slotsUpTo(engine, hpa);
+  const table = slotTable(engine);
+  const n = slotsUpTo(table, hpa);
   if (n == 0) return 0;
-  const slot = <usize>load<u32>(engine, ENGINE_SLOTS) + (n - 1) * SLOT_BYTES;
+  const slot = table + SLOTS_BYTES + (n - 1) * SLOT_BYTES;
   return load<u64>(slot, SLOT_LAST) >= hpa ? slot : 0;
 }
 
@@ -34,52 +41,83 @@ export function slotAt(engine: usize, hpaLow: u32, hpaHigh: u32): usize {
   return findSlot(engine, (<u64>hpaHigh << 32) | hpaLow);
 }
 
-/** Adds a slot. Answers 0, 1 if it overlaps another, 2 if the table is full. The caller checks alignment and offset. */
+/** The spare table with `count` slots: those of the current one, and room for `added` or a gap closed before record n. */
+function copyTable(engine: usize, count: u32, n: u32, added: u32, dropped: u32): usize {
+  const spare = <usize>load<u32>(engine, ENGINE_SLOTS_SPARE);
+  const from = slotTable(engine) + SLOTS_BYTES;
+  const to = spare + SLOTS_BYTES;
+  memory.copy(to, from, n * SLOT_BYTES);
+  memory.copy(to + (n + added) * SLOT_BYTES, from + (n + dropped) * SLOT_BYTES, (count - n - added) * SLOT_BYTES);
+  store<u32>(spare, count, SLOTS_COUNT);
+  return spare;
+}
+
+/** Puts the spare table in force. The other one may be filled once no section is open that could read it. */
+function publish(engine: usize, table: usize): u32 {
+  chooseFastSlot(table);
+  store<u32>(engine, <u32>slotTable(engine), ENGINE_SLOTS_SPARE);
+  atomic.store<u32>(engine, <u32>table, ENGINE_SLOTS);
+  return settle(engine) ? STATUS_OK : STATUS_STALLED;
+}
+
+/**
+ * Adds a slot: 0, 1 if it overlaps another, 2 if the table is full, or a STATUS_* of `beginBeside`. The caller checks alignment
+ * and offset. Inside the host's own sections too: what they have found stays where it is.
+ */
 export function addSlot(engine: usize, first: u64, last: u64, offset: u32, kind: u32): u32 {
-  const count = load<u32>(engine, ENGINE_SLOT_COUNT);
-  const slots: usize = load<u32>(engine, ENGINE_SLOTS);
-  const n = slotsUpTo(engine, first);
-  if (n > 0 && load<u64>(slots + (n - 1) * SLOT_BYTES, SLOT_LAST) >= first) return 1;
-  if (n < count && load<u64>(slots + n * SLOT_BYTES, SLOT_FIRST) <= last) return 1;
+  const status = beginBeside(engine);
+  if (status != STATUS_OK) return status;
+  const refusal = insertSlot(engine, first, last, offset, kind);
+  end(engine);
+  return refusal;
+}
+
+function insertSlot(engine: usize, first: u64, last: u64, offset: u32, kind: u32): u32 {
+  const table = slotTable(engine);
+  const records = table + SLOTS_BYTES;
+  const count = load<u32>(table, SLOTS_COUNT);
+  const n = slotsUpTo(table, first);
+  if (n > 0 && load<u64>(records + (n - 1) * SLOT_BYTES, SLOT_LAST) >= first) return 1;
+  if (n < count && load<u64>(records + n * SLOT_BYTES, SLOT_FIRST) <= last) return 1;
   if (count == load<u32>(engine, ENGINE_SLOT_CAPACITY)) return 2;
-  const slot = slots + n * SLOT_BYTES;
-  memory.copy(slot + SLOT_BYTES, slot, (count - n) * SLOT_BYTES);
+  const next = copyTable(engine, count + 1, n, 1, 0);
+  const slot = next + SLOTS_BYTES + n * SLOT_BYTES;
   store<u64>(slot, first, SLOT_FIRST);
   store<u64>(slot, last, SLOT_LAST);
   store<u32>(slot, offset, SLOT_OFFSET);
   store<u32>(slot, kind, SLOT_KIND);
-  store<u32>(engine, count + 1, ENGINE_SLOT_COUNT);
-  chooseFastSlot(engine);
-  return 0;
+  return publish(engine, next);
 }
 
-/** Removes the slot that begins at first; false if there is none. */
-export function removeSlot(engine: usize, first: u64): bool {
+/** Removes the slot that begins at first: 0, 1 if there is none, or a STATUS_* of `begin`. Afterwards nobody uses its bytes. */
+export function removeSlot(engine: usize, first: u64): u32 {
+  const status = begin(engine);
+  if (status != STATUS_OK) return status;
   const slot = findSlot(engine, first);
-  if (!slot || load<u64>(slot, SLOT_FIRST) != first) return false;
-  const count = load<u32>(engine, ENGINE_SLOT_COUNT) - 1;
-  const end = <usize>load<u32>(engine, ENGINE_SLOTS) + count * SLOT_BYTES;
-  memory.copy(slot, slot + SLOT_BYTES, end - slot);
-  store<u32>(engine, count, ENGINE_SLOT_COUNT);
-  chooseFastSlot(engine);
-  return true;
+  let answer: u32 = 1;
+  if (slot != 0 && load<u64>(slot, SLOT_FIRST) == first) {
+    const table = slotTable(engine);
+    const n = <u32>(slot - table - SLOTS_BYTES) / SLOT_BYTES;
+    answer = publish(engine, copyTable(engine, load<u32>(table, SLOTS_COUNT) - 1, n, 0, 1));
+  }
+  end(engine);
+  return answer;
 }
 
 /** The largest slot with bytes is tried first: with one slot every access is a subtraction and a compare. */
-function chooseFastSlot(engine: usize): void {
-  const count = load<u32>(engine, ENGINE_SLOT_COUNT);
-  let slot: usize = load<u32>(engine, ENGINE_SLOTS);
+export function chooseFastSlot(table: usize): void {
+  let slot = table + SLOTS_BYTES;
   let best: u64 = 0;
-  store<u32>(engine, 0, ENGINE_FAST_OFFSET);
-  store<u64>(engine, ~(<u64>0), ENGINE_FAST_FIRST);
-  store<u64>(engine, 0, ENGINE_FAST_SPAN);
-  for (let i: u32 = 0; i < count; i++, slot += SLOT_BYTES) {
+  store<u32>(table, 0, SLOTS_FAST_OFFSET);
+  store<u64>(table, ~(<u64>0), SLOTS_FAST_FIRST);
+  store<u64>(table, 0, SLOTS_FAST_SPAN);
+  for (let left = load<u32>(table, SLOTS_COUNT); left; left--, slot += SLOT_BYTES) {
     const span = load<u64>(slot, SLOT_LAST) - load<u64>(slot, SLOT_FIRST);
     if (load<u32>(slot, SLOT_KIND) != SLOT_MEMORY || span <= best) continue;
     best = span;
-    store<u64>(engine, load<u64>(slot, SLOT_FIRST), ENGINE_FAST_FIRST);
-    store<u64>(engine, span, ENGINE_FAST_SPAN);
-    store<u32>(engine, load<u32>(slot, SLOT_OFFSET), ENGINE_FAST_OFFSET);
+    store<u64>(table, load<u64>(slot, SLOT_FIRST), SLOTS_FAST_FIRST);
+    store<u64>(table, span, SLOTS_FAST_SPAN);
+    store<u32>(table, load<u32>(slot, SLOT_OFFSET), SLOTS_FAST_OFFSET);
   }
 }
 

@@ -1,8 +1,9 @@
 // Ports: one thread's way into the engine, and the section that covers translate and use: what was open when a table
 // changed is waited for, what opens later applies the invalidations first. Imports layout, invalidate, iotlb.
 import {
-  ENGINE_EPOCH, ENGINE_RING_HEAD, PORT_ACTIVE, PORT_BYTES, PORT_CAPACITY, PORT_ENGINE, PORT_FAULT_CAPACITY, PORT_FAULTS,
-  PORT_HASH_SHIFT, PORT_IOTLB, PORT_LANES, PORT_MISSES, PORT_REQUESTS, PORT_RESULTS, PORT_RING_TAIL, PORT_STATE,
+  ENGINE_EPOCH, ENGINE_RING_HEAD, ENGINE_THREADS, ENGINE_WAITERS, PORT_ACTIVE, PORT_BYTES, PORT_CAPACITY, PORT_COUNT_WALKS, PORT_ENGINE,
+  PORT_FAULT_CAPACITY, PORT_FAULT_DROPPED, PORT_FAULT_HEAD, PORT_FAULT_OVERFLOW, PORT_FAULT_TAIL, PORT_FAULTS, PORT_HASH_SHIFT,
+  PORT_IOTLB, PORT_LANES, PORT_MISSES, PORT_OPENED, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_RING_TAIL, PORT_STATE, PORT_THREAD,
   FAULT_BYTES, GROUP_LANES, IOTLB_SET_BYTES, LANE_BYTES, REQUEST_BYTES, RESULT_BYTES, ENGINE_PORTS, ENGINE_PORT_STRIDE,
   ENGINE_PORT_CAPACITY,
 } from "./layout";
@@ -36,21 +37,49 @@ export function layPort(engine: usize, port: usize, setsLg2: u32, lanes: u32, fa
   store<u32>(port, <u32>at, PORT_FAULTS);
 }
 
-/** Takes a free port: its address, 0 if all are open. The IOTLB starts empty. */
-export function openPort(engine: usize): usize {
+/** Takes a free port for a thread: its address, 0 if all are open. IOTLB, counters and fault ring start empty. */
+export function openPort(engine: usize, thread: u32): usize {
   let port = <usize>load<u32>(engine, ENGINE_PORTS);
   for (let n = load<u32>(engine, ENGINE_PORT_CAPACITY); n; n--, port += load<u32>(engine, ENGINE_PORT_STRIDE)) {
     if (atomic.cmpxchg<u32>(port, 0, 1, PORT_STATE)) continue;
+    store<u32>(port, thread, PORT_THREAD);
+    store<u32>(port, load<u32>(port, PORT_OPENED) + 1, PORT_OPENED);
     clearIotlb(port);
+    clearCounters(port);
     store<u32>(port, atomic.load<u32>(engine, ENGINE_RING_HEAD), PORT_RING_TAIL);
     return port;
   }
   return 0;
 }
 
+function clearCounters(port: usize): void {
+  memory.fill(port + PORT_FAULT_DROPPED, 0, PORT_RESULT - PORT_FAULT_DROPPED);
+  memory.fill(port + PORT_COUNT_WALKS, 0, PORT_BYTES - PORT_COUNT_WALKS);
+  atomic.store<u32>(port, 0, PORT_FAULT_OVERFLOW);
+  atomic.store<u32>(port, load<u32>(port, PORT_FAULT_HEAD), PORT_FAULT_TAIL);
+}
+
+/** A number for one more thread that will open ports. */
+export function addThread(engine: usize): u32 {
+  return atomic.add<u32>(engine, 1, ENGINE_THREADS) + 1;
+}
+
+/** Closes the ports of a thread that has ended: how many there were. */
+export function endThread(engine: usize, thread: u32): u32 {
+  let closed: u32 = 0;
+  let port = <usize>load<u32>(engine, ENGINE_PORTS);
+  for (let n = load<u32>(engine, ENGINE_PORT_CAPACITY); n; n--, port += load<u32>(engine, ENGINE_PORT_STRIDE)) {
+    if (!atomic.load<u32>(port, PORT_STATE) || load<u32>(port, PORT_THREAD) != thread) continue;
+    closePort(port);
+    closed++;
+  }
+  return closed;
+}
+
 /** Gives the port back; an open section ends. */
 export function closePort(port: usize): void {
   leave(port);
+  store<u32>(port, 0, PORT_THREAD);
   atomic.store<u32>(port, 0, PORT_STATE);
 }
 
@@ -61,6 +90,10 @@ export function enter(port: usize): void {
   applyRing(port);
 }
 
+/** Closes the section, and wakes a change that sleeps until it has. */
 export function leave(port: usize): void {
   atomic.store<u32>(port, 0, PORT_ACTIVE);
+  if (isDefined(SHARED)) {
+    if (atomic.load<u32>(<usize>load<u32>(port, PORT_ENGINE), ENGINE_WAITERS)) atomic.notify(port + PORT_ACTIVE, -1);
+  }
 }

@@ -1,14 +1,15 @@
 // Routes: (rid, pasid) is interned once to a record, in an open-addressed table whose slot index is the route. Interning
 // takes no lock: the key is claimed by compare-and-swap. Attach and detach rewrite the record in place. Imports layout,
-// invalidate, frames.
+// change, invalidate, frames.
 import {
   DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_ROUTES, DOMAIN_UPPER, ENGINE_DOMAINS, ENGINE_ROUTE_COUNT, ENGINE_ROUTE_KEYS,
   ENGINE_ROUTE_MASK, ENGINE_ROUTES, NO_PASID, ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_BYTES, ROUTE_DOMAIN,
   ROUTE_FIRST, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NEXT, ROUTE_NO_CLASS, ROUTE_NONE, ROUTE_SECOND, ROUTE_STREAK, ROUTE_TRANSLATE,
-  DOMAIN_BYTES, STATUS_IN_SECTION, STATUS_OK, TAG_ADDRESS_BITS, TAG_PLAIN_BITS,
+  DOMAIN_BYTES, STATUS_OK, STATUS_STALLED, TAG_ADDRESS_BITS, TAG_PLAIN_BITS,
 } from "./layout";
 import { lowBits } from "./format/format";
-import { advanceEpoch, classWord, inSection } from "./invalidate";
+import { begin, end, settle } from "./change";
+import { classWord } from "./invalidate";
 import { Domain } from "./request";
 import { failsNow } from "./table/frames";
 
@@ -72,27 +73,38 @@ function unlink(engine: usize, index: u32, route: usize): void {
 }
 
 /** Blocks the route: ids that match nothing, whatever else a reader of the record sees. */
-function block(engine: usize, index: u32): usize {
+function block(engine: usize, index: u32): void {
   const route = routeAt(engine, index);
   atomic.store<u64>(route, ROUTE_NO_CLASS, ROUTE_FIRST);
   atomic.store<u64>(route, ROUTE_NO_CLASS, ROUTE_SECOND);
   if (load<u32>(route, ROUTE_KIND) == ROUTE_TRANSLATE) unlink(engine, index, route);
   atomic.store<u32>(route, ROUTE_BLOCKED, ROUTE_KIND);
-  return route;
 }
 
-export function blockRoute(engine: usize, index: u32): u32 {
-  if (inSection(engine)) return STATUS_IN_SECTION;
+/** Blocks the route and waits for the DMA that still goes where it led; false if a port stalls. */
+function vacate(engine: usize, index: u32): bool {
+  if (load<u32>(routeAt(engine, index), ROUTE_KIND) == ROUTE_BLOCKED) return true;
   block(engine, index);
-  advanceEpoch(engine);
-  return STATUS_OK;
+  return settle(engine);
 }
 
+/** STATUS_OK, or a STATUS_* of `begin`; STATUS_STALLED also if it is blocked by now, but a port may still use what it led to. */
+export function blockRoute(engine: usize, index: u32): u32 {
+  const status = begin(engine);
+  if (status != STATUS_OK) return status;
+  const settled = vacate(engine, index);
+  end(engine);
+  return settled ? STATUS_OK : STATUS_STALLED;
+}
+
+/** As blockRoute; afterwards DMA of the route is not translated. */
 export function identityRoute(engine: usize, index: u32): u32 {
-  if (inSection(engine)) return STATUS_IN_SECTION;
-  atomic.store<u32>(block(engine, index), ROUTE_IDENTITY, ROUTE_KIND);
-  advanceEpoch(engine);
-  return STATUS_OK;
+  const status = begin(engine);
+  if (status != STATUS_OK) return status;
+  const settled = vacate(engine, index);
+  if (settled) atomic.store<u32>(routeAt(engine, index), ROUTE_IDENTITY, ROUTE_KIND);
+  end(engine);
+  return settled ? STATUS_OK : STATUS_STALLED;
 }
 
 /**
@@ -122,19 +134,31 @@ function setRule(engine: usize, domain: usize, route: usize): void {
   store<u64>(route, mask & lowBits(TAG_ADDRESS_BITS), ROUTE_ADDRESS_MASK);
 }
 
-/** Sends the route to a domain. A route that leads elsewhere is moved. */
-export function attachRoute(engine: usize, index: u32, domainIndex: u32): u32 {
-  if (inSection(engine)) return STATUS_IN_SECTION;
-  const route = block(engine, index);
+/**
+ * Sends the route to a domain. One that leads elsewhere is moved: no section sees both. A section that sees the class words
+ * began after the rule was written, so that it sees the rule too, with plain loads.
+ */
+function lead(engine: usize, index: u32, domainIndex: u32): bool {
+  if (!vacate(engine, index)) return false;
+  const route = routeAt(engine, index);
   const domain = <usize>(load<u32>(engine, ENGINE_DOMAINS) + domainIndex * <u32>DOMAIN_BYTES);
   store<u32>(route, domainIndex, ROUTE_DOMAIN);
   setRule(engine, domain, route);
   store<u32>(route, 0, ROUTE_STREAK);
+  if (!settle(engine)) return false;
   store<u32>(route, load<u32>(domain, DOMAIN_ROUTES), ROUTE_NEXT);
   store<u32>(domain, index, DOMAIN_ROUTES);
   atomic.store<u32>(route, ROUTE_TRANSLATE, ROUTE_KIND);
   atomic.store<u64>(route, classWord(domain, false), ROUTE_FIRST);
   atomic.store<u64>(route, classWord(domain, true), ROUTE_SECOND);
-  advanceEpoch(engine);
-  return STATUS_OK;
+  return true;
+}
+
+/** `lead`: STATUS_OK, or a STATUS_* of `begin`; STATUS_STALLED also if the route is blocked by now. */
+export function attachRoute(engine: usize, index: u32, domainIndex: u32): u32 {
+  const status = begin(engine);
+  if (status != STATUS_OK) return status;
+  const settled = lead(engine, index, domainIndex);
+  end(engine);
+  return settled ? STATUS_OK : STATUS_STALLED;
 }

@@ -1,14 +1,15 @@
 // What a domain that shadows another needs, and what its owner asks of it: merge with the table of the parent, the leaves of a
 // range, and which of them were written. Records are answered in the scratch area. Ranges are first..last, inclusive.
-// Imports layout, domain, invalidate, tables.
+// Imports layout, change, domain, invalidate, tables.
 import {
   AREA_FIRST, AREA_GPA, AREA_LAST, AREA_PERM, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK,
   DOMAIN_LEVELS, DOMAIN_OUTPUT_LG2, DOMAIN_SET_DIRTY,
-  ENGINE_FOUND, ENGINE_SCRATCH, RECORDS_REFUSED, STATUS_IN_SECTION, STATUS_MISMATCH, STATUS_NO_FRAMES, STATUS_NOT_OWNED, STATUS_OK,
+  ENGINE_FOUND, ENGINE_SCRATCH, RECORDS_REFUSED, STATUS_MISMATCH, STATUS_NO_FRAMES, STATUS_NOT_OWNED, STATUS_OK, STATUS_STALLED,
 } from "./layout";
-import { canTakeTables, domainAt, flushDomain } from "./domain";
+import { beginFlush, canTakeTables, domainAt } from "./domain";
 import { dispatch } from "./format/list";
-import { inSection, invalidate } from "./invalidate";
+import { begin, end, settle } from "./change";
+import { flush, flushUsers, invalidate } from "./invalidate";
 import { CleanLeaves, DirtyLeaves, TrackLeaves, UntrackLeaves } from "./table/dirty";
 import { LeafRuns, VisitLeaves } from "./table/leaves";
 import { Check } from "./table/map";
@@ -26,19 +27,23 @@ function pairStatus(child: usize, parent: usize): u32 {
 
 /**
  * Plans n areas of the scratch area: the tables that their merge needs in the high half, and in the low half the STATUS_* that
- * it would answer with frames enough. With `begin` they are the first of a list that ascends, else they go on behind those
+ * it would answer with frames enough. With `fresh` they are the first of a list that ascends, else they go on behind those
  * planned before: a table that serves both is counted once.
  */
-export function planMerge(engine: usize, childIndex: u32, parentIndex: u32, n: u32, begin: bool): u64 {
-  if (inSection(engine)) return STATUS_IN_SECTION;
+export function planMerge(engine: usize, childIndex: u32, parentIndex: u32, n: u32, fresh: bool): u64 {
+  const status = begin(engine);
+  if (status != STATUS_OK) return status;
   const child = domainAt(engine, childIndex);
   const parent = domainAt(engine, parentIndex);
-  const status = pairStatus(child, parent);
-  if (status != STATUS_OK) return status;
-  return dispatch<PlanMerge>(load<u32>(child, DOMAIN_FORMAT), engine, child, parent, u64(begin), 0, n);
+  const pair = pairStatus(child, parent);
+  const answer = pair == STATUS_OK
+    ? dispatch<PlanMerge>(load<u32>(child, DOMAIN_FORMAT), engine, child, parent, u64(fresh), 0, n)
+    : <u64>pair;
+  end(engine);
+  return answer;
 }
 
-/** Merges n areas of the scratch area as they were planned. They are all planned, and their tables granted. */
+/** Merges n areas of the scratch area as they were planned. They are all planned, and their tables granted. Nobody is waited for. */
 export function putMerge(engine: usize, childIndex: u32, parentIndex: u32, n: u32): void {
   const child = domainAt(engine, childIndex);
   dispatch<PutMerge>(load<u32>(child, DOMAIN_FORMAT), engine, child, domainAt(engine, parentIndex), 0, 0, n);
@@ -87,15 +92,28 @@ export function collectDirty(engine: usize, index: u32, first: u64, last: u64, c
   if (!owns(engine, domain, first, last)) return last;
   const format = load<u32>(domain, DOMAIN_FORMAT);
   if (!clear) return dispatch<VisitLeaves<DirtyLeaves>>(format, engine, domain, first, last, 0, 0);
+  const status = beginFlush(engine);
+  if (status != STATUS_OK) {
+    store<u32>(engine, RECORDS_REFUSED - status, ENGINE_FOUND);
+    return last;
+  }
   const reached = dispatch<VisitLeaves<CleanLeaves>>(format, engine, domain, first, last, 0, 0);
+  // A port that stalls must not cost the answer, whose bits are cleared already: the next change waits for it first.
   if (load<u32>(engine, ENGINE_FOUND)) invalidate(engine, domain, first, reached);
+  end(engine);
   return reached;
 }
 
 /** From now on every leaf is clean until it is written through; or writes are recorded no more. A STATUS_*. */
 export function trackDirty(engine: usize, index: u32, on: bool): u32 {
-  if (inSection(engine)) return STATUS_IN_SECTION;
-  const domain = domainAt(engine, index);
+  const status = beginFlush(engine);
+  if (status != STATUS_OK) return status;
+  const answer = switchTracking(engine, domainAt(engine, index), on);
+  end(engine);
+  return answer;
+}
+
+function switchTracking(engine: usize, domain: usize, on: bool): u32 {
   const flags = load<u32>(domain, DOMAIN_FLAGS);
   if (flags & DOMAIN_GUEST) return STATUS_NOT_OWNED;
   if (((flags & DOMAIN_SET_DIRTY) != 0) == on) return STATUS_OK;
@@ -109,6 +127,7 @@ export function trackDirty(engine: usize, index: u32, on: bool): u32 {
     dispatch<VisitLeaves<UntrackLeaves>>(format, engine, domain, 0, last, 0, 0);
     store<u32>(domain, flags & ~DOMAIN_SET_DIRTY, DOMAIN_FLAGS);
   }
-  flushDomain(engine, index);
-  return STATUS_OK;
+  flush(engine, domain);
+  flushUsers(engine, domain);
+  return settle(engine) ? STATUS_OK : STATUS_STALLED;
 }

@@ -1,20 +1,21 @@
 // Translate: request -> route -> IOTLB; what missed is walked in batches; what is left goes through the exact walker and
 // ends in the fault ring. The scalar call is the same with one lane. Imports everything below it.
 import {
-  DATA_VALID, DOMAIN_FRAGMENTED, ENGINE_DOMAINS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_WALKERS, PERM_ANY_W,
-  PORT_CAPACITY, PORT_COUNT_FAULTS, PORT_COUNT_LANES, PORT_COUNT_MISSES, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB,
-  PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_SCRATCH,
-  PORT_WALK, REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES, RESULT_IDENTITY_BIT,
-  RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE, ROUTE_TRANSLATE, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE, WALK_STAGE,
-  WALKER_EXACT,
+  DATA_VALID, DOMAIN_FRAGMENTED, ENGINE_DOMAINS, ENGINE_RING_HEAD, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_WALKERS, PERM_ANY_W,
+  PORT_ACTIVE, PORT_CAPACITY, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES,
+  PORT_REFUSED, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_RING_TAIL, PORT_SCRATCH, PORT_WALK, REQUEST_BYTES,
+  REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_BLOCKED,
+  ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE, ROUTE_TRANSLATE, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2,
+  WALK_LEVEL, WALK_PERM, WALK_PTE, WALK_STAGE, WALK_STEPS, WALKER_EXACT,
 } from "./layout";
+import { Count } from "./counters";
 import {
   CLASS_NONE, faultResult, pushFault, REASON_BAD_REQUEST, REASON_BLOCKED, REASON_NO_ROUTE, REASON_NONE, REASON_NOT_PRESENT,
 } from "./fault";
 import { dispatch } from "./format/list";
-import { applyRing } from "./invalidate";
 import { Fill } from "./iotlb";
 import { Lookup, Quad } from "./lookup";
+import { enter, leave } from "./port";
 import { Request, Route, Walker } from "./request";
 import { routePasid, routeRid } from "./route";
 import { WalkMisses } from "./table/batch-walk";
@@ -71,24 +72,35 @@ function lookUp(engine: usize, port: usize, n: u32): u32 {
 }
 
 /**
- * Translates the first n requests of the port; answers how many were refused. The caller is inside a section, or its
- * thread is the only one. n beyond the port's capacity is cut to it.
+ * Translates the first n requests of the port; answers how many were refused. Outside a section the answers are those of one
+ * moment during the call, and say nothing about later ones. n beyond the port's capacity is cut to it.
  */
 export function translate(port: usize, n: u32): u32 {
+  if (load<u32>(port, PORT_ACTIVE)) return translateInside(port, n);
+  enter(port);
+  const refused = translateInside(port, n);
+  leave(port);
+  return refused;
+}
+
+function translateInside(port: usize, n: u32): u32 {
   const engine = <usize>load<u32>(port, PORT_ENGINE);
   n = min(n, load<u32>(port, PORT_CAPACITY));
-  store<u64>(port, load<u64>(port, PORT_COUNT_LANES) + n, PORT_COUNT_LANES);
   const missed = lookUp(engine, port, n);
+  Count.lanes(port, n);
   if (!missed) return 0;
   return answerMisses(engine, port, load<u32>(port, PORT_REQUESTS), load<u32>(port, PORT_RESULTS), missed);
 }
 
-/** One translation, outside the batch buffers: true if it was translated; the result word is PORT_RESULT either way. */
+/**
+ * One translation, outside the batch buffers: true if it was translated; the result word is PORT_RESULT either way. Outside a
+ * section as `translate`; one is opened only where it is needed, to apply invalidations and to walk.
+ */
 export function translateOne(port: usize, iova: u64, routeIndex: u32, need: u32): bool {
-  applyRing(port);
   const engine = <usize>load<u32>(port, PORT_ENGINE);
+  if (atomic.load<u32>(engine, ENGINE_RING_HEAD) != load<u32>(port, PORT_RING_TAIL)) catchUp(port);
   const route = Route.at(load<u32>(engine, ENGINE_ROUTES), load<u32>(engine, ENGINE_ROUTE_MASK), routeIndex);
-  store<u64>(port, load<u64>(port, PORT_COUNT_LANES) + 1, PORT_COUNT_LANES);
+  Count.lanes(port, 1);
   const answer = Lookup.result(route, load<u32>(port, PORT_IOTLB), load<u32>(port, PORT_HASH_SHIFT), iova, need);
   if (answer) {
     store<u64>(port, answer, PORT_RESULT);
@@ -99,7 +111,18 @@ export function translateOne(port: usize, iova: u64, routeIndex: u32, need: u32)
   store<u32>(request, routeIndex, REQUEST_ROUTE);
   store<u32>(request, need, REQUEST_NEED);
   store<u32>(load<u32>(port, PORT_MISSES), 0);
-  return answerMisses(engine, port, <u32>request, <u32>(port + PORT_RESULT), 1) == 0;
+  if (load<u32>(port, PORT_ACTIVE)) return answerMisses(engine, port, <u32>request, <u32>(port + PORT_RESULT), 1) == 0;
+  enter(port);
+  const refused = answerMisses(engine, port, <u32>request, <u32>(port + PORT_RESULT), 1);
+  leave(port);
+  return refused == 0;
+}
+
+/** Applies the ring outside of a section, or at the first call in one that began before the change: then it is left for later. */
+function catchUp(port: usize): void {
+  if (load<u32>(port, PORT_ACTIVE)) return;
+  enter(port);
+  leave(port);
 }
 
 /** Which batch walker serves the request's domain; WALKER_EXACT if none does. */
@@ -113,8 +136,8 @@ function walkerOf(port: usize, request: usize): u32 {
 function answerMisses(engine: usize, port: usize, requests: u32, results: u32, missed: u32): u32 {
   store<u32>(port, requests, PORT_LANE_REQUESTS);
   store<u32>(port, results, PORT_LANE_RESULTS);
-  store<u64>(port, load<u64>(port, PORT_COUNT_MISSES) + missed, PORT_COUNT_MISSES);
-  const before = load<u64>(port, PORT_COUNT_FAULTS);
+  store<u32>(port, 0, PORT_REFUSED);
+  Count.misses(port, missed);
   const misses = <usize>load<u32>(port, PORT_MISSES);
   let left = missed;
   let walkers = load<u32>(engine, ENGINE_WALKERS) & ~(1 << WALKER_EXACT);
@@ -125,12 +148,15 @@ function answerMisses(engine: usize, port: usize, requests: u32, results: u32, m
     walkers &= ~(1 << walker);
     left = <u32>dispatch<WalkMisses>(walker >> 1, engine, port, left, 0, 0, walker);
   }
+  let walks = missed;
   for (let i: u32 = 0; i < left; i++) {
     const lane = load<u32>(misses + (i << 2));
     const request = Request.at(requests, lane);
-    if (!answerUnwalked(engine, port, lane, request)) walkLane(engine, port, lane);
+    if (answerUnwalked(engine, port, lane, request)) walks--;
+    else walkLane(engine, port, lane);
   }
-  return <u32>(load<u64>(port, PORT_COUNT_FAULTS) - before);
+  Count.walks(port, walks);
+  return load<u32>(port, PORT_REFUSED);
 }
 
 /** Answers a lane that no table decides: a bad request, a blocked route, identity. False if it has to be walked. */
@@ -157,6 +183,7 @@ function walkAndMark(engine: usize, port: usize, domain: usize, iova: u64, need:
   let reason = REASON_NONE;
   for (let tries = MOST_TRIES; tries; tries--) {
     reason = walkExact(engine, domain, iova, need, walk);
+    Count.loads(port, load<u32>(walk, WALK_STEPS));
     if (!reason) reason = markUsed(engine, domain, need, walk, port + PORT_SCRATCH);
     if (reason != WALK_AGAIN) return reason;
   }
@@ -207,6 +234,7 @@ function refuseWalk(engine: usize, port: usize, lane: u32, request: usize, reaso
   const rid = known ? routeRid(engine, index) : 0;
   const pasid = known ? routePasid(engine, index) : 0;
   store<u64>(load<u32>(port, PORT_LANE_RESULTS) + (lane << 3), faultResult(reason, level));
+  store<u32>(port, load<u32>(port, PORT_REFUSED) + 1, PORT_REFUSED);
   pushFault(port, lane, Request.iova(request), load<u64>(walk, WALK_IPA), load<u64>(walk, WALK_PTE), rid, pasid, index,
     Request.need(request), reason, load<u32>(walk, WALK_STAGE), level, load<u32>(walk, WALK_CLASS));
 }

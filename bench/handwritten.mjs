@@ -11,7 +11,7 @@ export async function loadHandwritten(memory) {
   fs.mkdirSync(`${ROOT}build/bench`, { recursive: true });
   execFileSync(process.execPath, ["node_modules/assemblyscript/bin/asc.js", "bench/handwritten/translate.ts", "--outFile", OUTPUT, "--runtime", "stub",
     "--importMemory", "--noExportMemory", "--initialMemory", "0", "--maximumMemory", "65536", "--sharedMemory", "--zeroFilledMemory",
-    "--enable", "simd", "--enable", "threads", "--use", "abort=", "--optimizeLevel", "3", "--shrinkLevel", "0", "--noAssert"],
+    "--enable", "simd", "--enable", "threads", "--use", "abort=", "--use", "SHARED=ASC_FEATURE_THREADS", "--optimizeLevel", "3", "--shrinkLevel", "0", "--noAssert"],
   { cwd: ROOT, stdio: ["ignore", "ignore", "inherit"] });
   const { instance } = await WebAssembly.instantiate(fs.readFileSync(`${ROOT}${OUTPUT}`), { env: { memory } });
   return instance.exports;

@@ -15,6 +15,10 @@ const SELF = fileURLToPath(import.meta.url);
 async function runHere(row, rounds) {
   const { native, reason } = loadNative();
   try {
+    if (row.measure) {
+      const { variants, notes } = await row.measure();
+      return rowResult(row, { variants }, notes, reason);
+    }
     const { variants, notes } = await row.prepare(native);
     return rowResult(row, measure(variants, rounds, chooseClock(native)), notes(), reason);
   } catch (error) {

@@ -13,6 +13,18 @@ function leb(bytes, at) {
   }
 }
 
+/**
+ * Throws unless the build for shared memory (its text, build/*.wat) waits in exactly one place, a function that ends there
+ * (assembly/change.ts says why), and the other one neither waits nor notifies.
+ */
+export function checkWaits(kind, textPath) {
+  const text = fs.readFileSync(textPath, "utf8");
+  const waits = [...text.matchAll(/\batomic\.wait\w*[\s)]*(drop)?[\s)]*(end\s+)*\)\s+\(/g)].length;
+  const all = text.match(/\batomic\.wait/g)?.length ?? 0;
+  if (kind === "shared" && !(all === 1 && waits === 1)) throw new Error(`${textPath} waits in ${all} places, ${waits} of them at the end of a function`);
+  if (kind !== "shared" && /\batomic\.(wait|notify)/.test(text)) throw new Error(`${textPath} waits or notifies, and nobody is there`);
+}
+
 /** Throws an Error that names every rule the module breaks. */
 export function checkEngine(path) {
   const bytes = fs.readFileSync(path);

@@ -1,5 +1,6 @@
 // A device of the host, as a device model sees it. Imports engine, dma, uapi, and the host's type.
 import type { SimulatedHost } from "./create-host.js";
+import type { DeviceToken } from "./dma/device-token.js";
 import { DmaView } from "./dma/dma-view.js";
 import { EngineError, integerIn } from "./engine/errors.js";
 import { ROUTE_NONE } from "./engine/layout.js";
@@ -34,6 +35,18 @@ export class HostDevice {
     integerIn("pasid", pasid, 1, LAST_PASID);
     if (this.#device.kind.identical) return this.#view(() => pasid, this.#fixed({ rid: this.rid, pasid }));
     return this.#view(() => pasid, () => this.#routeOf(this.#device.requesterOf(pasid)));
+  }
+
+  /**
+   * The device for another thread (`connectDevice`), with the label, and what its requests with that PASID carry, as they are now.
+   * Throws EngineError BAD_ARGUMENT for a PASID that is none, or that no space is attached to on a mediated device.
+   */
+  token(pasid?: number): DeviceToken {
+    if (pasid !== undefined) integerIn("pasid", pasid, 1, LAST_PASID);
+    const requester = pasid === undefined ? this.#device.requester : this.#device.requesterOf(pasid);
+    if (requester === undefined) throw new EngineError("BAD_ARGUMENT", `no ioasid is attached to PASID ${pasid} of ${this.name}`, "pasid", pasid);
+    const binding = this.#host.labelOf(this.name);
+    return { name: this.name, ...requester, vpasid: pasid, label: binding?.label, cookie: binding?.cookie };
   }
 
   /** Says what becomes of ENQCMD to this device; undefined: its portal is closed. Throws EngineError BAD_ARGUMENT if it has none. */

@@ -5,21 +5,24 @@
 import {
   DATA_VALID, DOMAIN_ACCESS_FAULT, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_GUEST, DOMAIN_HIGH, DOMAIN_LEVELS,
   DOMAIN_RESERVED_LEAF, DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, ENGINE_DOMAINS,
-  ENGINE_FAST_FIRST, ENGINE_FAST_OFFSET, ENGINE_FAST_SPAN, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_SINK, GROUP_LANES,
+  ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_SINK, GROUP_LANES,
   LANE_BYTES, LANE_INDEX, LANE_LEVEL, LANE_PTE, LANE_ROUTE, LANE_TABLES, PERM_ANY_W, PORT_LANE_REQUESTS, PORT_LANE_RESULTS,
   PORT_LANES, PORT_MISSES, RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_HIGH, ROUTE_KIND, ROUTE_TRANSLATE,
+  SLOTS_FAST_FIRST, SLOTS_FAST_OFFSET, SLOTS_FAST_SPAN,
 } from "../layout";
+import { Count } from "../counters";
 import { EntryOf, Format, LEAF, lowBits } from "../format/format";
 import { Operation } from "../format/list";
 import { Fill } from "../iotlb";
-import { GuestTables, KernelTables, locate, NOWHERE, TableSpace } from "../memory";
+import { GuestTables, KernelTables, locate, NOWHERE, slotTable, TableSpace } from "../memory";
 import { Domain, Request, Route, Walker } from "../request";
 
-/** Pass one of a lane whose tables are not all in the fast slot: its place is looked up at each level. */
-function findSlowly<F extends Format>(engine: usize, half: usize, iova: u64, lane: usize, sink: u32): void {
+/** Pass one of a lane whose tables are not all in the fast slot: its place is looked up at each level. Answers as findEntry. */
+function findSlowly<F extends Format>(engine: usize, half: usize, iova: u64, lane: usize, sink: u32): u32 {
   const f = changetype<F>(0);
   const reserved = load<u64>(half, DOMAIN_RESERVED_TABLE);
-  let level = load<u32>(half, DOMAIN_LEVELS) - 1;
+  const levels = load<u32>(half, DOMAIN_LEVELS);
+  let level = levels - 1;
   let tables = f.start();
   let at = locate(engine, load<u64>(half, DOMAIN_ROOT) + EntryOf.start(half, iova));
   while (level && at != NOWHERE) {
@@ -32,23 +35,29 @@ function findSlowly<F extends Format>(engine: usize, half: usize, iova: u64, lan
   store<u32>(lane, at == NOWHERE ? sink : <u32>at, LANE_PTE);
   store<u32>(lane, level, LANE_LEVEL);
   store<u64>(lane, tables, LANE_TABLES);
+  return at == NOWHERE ? levels - 1 - level : levels - level;
 }
 
 @unmanaged
 abstract class Lane {
-  /** Pass one for one lane: the levels are unrolled, so that shifts and masks are constants. `half` holds root and rule. */
+  /**
+   * Pass one for one lane: the levels are unrolled, so that shifts and masks are constants. `half` holds root and rule. Answers
+   * the number of entries that the walk reads, the last one included.
+   */
   @inline static findEntry<F extends Format, S extends TableSpace>(
     engine: usize, half: usize, iova: u64, lane: usize, sink: u32, fastFirst: u64, fastSpan: u64, fastDelta: usize,
-  ): void {
+  ): u32 {
     const f = changetype<F>(0);
     const s = changetype<S>(0);
     const levels = load<u32>(half, DOMAIN_LEVELS);
     const reserved: u64 = s.trusted() ? 0 : load<u64>(half, DOMAIN_RESERVED_TABLE);
     let tables = f.start();
-    let level: u32 = 0;
+    // Of an address that breaks the rule no entry is read.
+    let level = levels;
     let at: usize = sink;
     let outside = false;
     if (((iova + load<u64>(half, DOMAIN_BIAS)) & load<u64>(half, DOMAIN_HIGH)) == 0) {
+      level = 0;
       const root = load<u64>(half, DOMAIN_ROOT);
       const start = EntryOf.start(half, iova);
       at = s.entry(root, start, fastDelta);
@@ -101,13 +110,13 @@ abstract class Lane {
         }
       } while (false);
       if (!s.trusted() && outside) {
-        findSlowly<F>(engine, half, iova, lane, sink);
-        return;
+        return findSlowly<F>(engine, half, iova, lane, sink);
       }
     }
     store<u32>(lane, <u32>at, LANE_PTE);
     store<u32>(lane, level, LANE_LEVEL);
     store<u64>(lane, tables, LANE_TABLES);
+    return levels - level;
   }
 
   /** Pass three for one lane: true if the result was written. */
@@ -154,9 +163,11 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
   const domains = load<u32>(engine, ENGINE_DOMAINS);
   const sink = load<u32>(engine, ENGINE_SINK);
   const lanes = <usize>load<u32>(port, PORT_LANES);
-  const fastFirst = load<u64>(engine, ENGINE_FAST_FIRST);
-  const fastSpan = load<u64>(engine, ENGINE_FAST_SPAN);
-  const fastDelta = <usize>load<u32>(engine, ENGINE_FAST_OFFSET) - <usize>fastFirst;
+  const slots = slotTable(engine);
+  const fastFirst = load<u64>(slots, SLOTS_FAST_FIRST);
+  const fastSpan = load<u64>(slots, SLOTS_FAST_SPAN);
+  const fastDelta = <usize>load<u32>(slots, SLOTS_FAST_OFFSET) - <usize>fastFirst;
+  let loads: u32 = 0;
   let kept = misses;
   const end = misses + (n << 2);
   for (let miss = misses; miss < end; ) {
@@ -177,7 +188,7 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
       store<u32>(lane, <u32>route, LANE_ROUTE);
       const iova = Request.iova(request);
       const half = changetype<F>(0).halves() ? Domain.half(engine, domain, iova) : domain;
-      Lane.findEntry<F, S>(engine, half, iova, lane, sink, fastFirst, fastSpan, fastDelta);
+      loads += Lane.findEntry<F, S>(engine, half, iova, lane, sink, fastFirst, fastSpan, fastDelta);
       lane += LANE_BYTES;
     }
     for (let touched = lanes; touched < lane; touched += LANE_BYTES) load<u64>(load<u32>(touched, LANE_PTE));
@@ -187,6 +198,7 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
       kept += 4;
     }
   }
+  Count.loads(port, loads);
   return <u32>(kept - misses) >> 2;
 }
 

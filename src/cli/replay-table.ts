@@ -14,10 +14,25 @@ export function resultTable(results: readonly FileResult[]): string {
       count(r.translations), `${(r.iotlbHitRate * 100).toFixed(2)}%`, count(r.faults), count(r.staleRefused), count(r.mismatches),
       rate(r.translationsPerSecond), rate(r.eventsPerSecond)]);
   }
+  const ports = portTable(results);
   const wrong = results.reduce((n, r) => n + r.mismatches, 0);
   const checked = results.reduce((n, r) => n + r.requests, 0);
   const verdict = wrong ? `${count(wrong)} of ${count(checked)} answers differ` : `all ${count(checked)} answers equal the recorded ones`;
-  return `${table.toString()}\n${verdict}`;
+  return `${table.toString()}\n${ports}\n${verdict}`;
+}
+
+/** What each port has counted. */
+function portTable(results: readonly FileResult[]): string {
+  const head = ["trace", "port", "translations", "hits", "misses", "walks", "entries read", "faults", "by reason"];
+  const table = new Table({ head, colAligns: ["left", ...head.slice(2).map(() => "right" as const), "left"], style: { head: [], border: [] } });
+  for (const { file, ports } of results) {
+    for (const [index, port] of ports.entries()) {
+      const reasons = Object.entries(port.faultsByReason).map(([reason, n]) => `${reason} ${count(n)}`).join(", ");
+      table.push([file.replace(/\.trace(\.gz)?$/, ""), index, count(port.translations), count(port.hits), count(port.misses), count(port.walks),
+        count(port.loads), count(port.faults), reasons]);
+    }
+  }
+  return table.toString();
 }
 
 /** The first mismatches of each file, one a line. */

@@ -17,6 +17,7 @@ const BUNDLED = fileURLToPath(new URL("../../traces/vtd-legacy-strict-nvme.trace
 interface Options extends IommuChoice {
   json?: boolean;
   repeat: number;
+  threads: number;
 }
 
 /** One file's outcome: the sums over its runs, and what did not match in any of them. */
@@ -27,6 +28,8 @@ export interface FileResult extends ReplayResult {
   format: string;
   addressWidth: number;
   repeat: number;
+  /** Worker threads that did the DMA; 0: the host's own thread. */
+  threads: number;
   iotlbHitRate: number;
   translationsPerSecond: number;
   eventsPerSecond: number;
@@ -38,17 +41,23 @@ function positive(text: string): number {
   return n;
 }
 
-function sum(file: string, { preset, formatName, inputWidth }: IommuModel, runs: readonly ReplayResult[]): FileResult {
+function threadCount(text: string): number {
+  const n = Number(text);
+  if (!/^\d+$/.test(text) || n > 64) throw new InvalidArgumentError("It must be an integer in 0..64.");
+  return n;
+}
+
+function sum(file: string, threads: number, { preset, formatName, inputWidth }: IommuModel, runs: readonly ReplayResult[]): FileResult {
   const [first] = runs;
   if (!first) throw new Error("no run was made");
-  const total = { ...first, faultReasons: { ...first.faultReasons } };
+  const total = { ...first, faultReasons: { ...first.faultReasons }, ports: runs.at(-1)?.ports ?? [] };
   for (const run of runs.slice(1)) {
     for (const key of ["events", "maps", "unmaps", "invalidations", "requests", "translations", "iotlbMisses", "faults",
       "staleRefused", "mismatches", "translateSeconds", "seconds"] as const) total[key] += run[key];
     for (const [reason, n] of Object.entries(run.faultReasons)) total.faultReasons[reason] = (total.faultReasons[reason] ?? 0) + n;
   }
   return {
-    file, iommu: preset, format: formatName, addressWidth: inputWidth, repeat: runs.length, ...total,
+    file, iommu: preset, format: formatName, addressWidth: inputWidth, repeat: runs.length, threads, ...total,
     iotlbHitRate: total.translations ? 1 - total.iotlbMisses / total.translations : 0,
     translationsPerSecond: total.translateSeconds ? Math.round(total.translations / total.translateSeconds) : 0,
     eventsPerSecond: total.seconds ? Math.round(total.events / total.seconds) : 0,
@@ -64,11 +73,12 @@ async function replayFile(file: string, options: Options, progress: Progress): P
   const model = modelOf(iommu);
   const runs: ReplayResult[] = [];
   const host = { iommus: [iommu] };
+  const { threads } = options;
   progress.begin(`replaying ${name}`);
   const onProgress = (events: number): void => progress.set(runs.length * trace.length + events, options.repeat * trace.length);
-  for await (const run of replay(trace, options.repeat, { host, onProgress })) runs.push(run);
+  for await (const run of replay(trace, options.repeat, { host, threads, onProgress })) runs.push(run);
   progress.end();
-  return sum(name, model, runs);
+  return sum(name, threads, model, runs);
 }
 
 async function run(files: readonly string[], options: Options): Promise<void> {
@@ -97,7 +107,8 @@ export function replayCommand(): Command {
     .description("replay DMA traces through the whole stack and compare every answer with the recorded one")
     .argument("[files...]", "traces (.trace or .trace.gz), - for standard input; default: the bundled trace")
     .option("--json", "one JSON object per file on standard output, nothing else there")
-    .option("--repeat <n>", "replay each file n times on one host", positive, 1))
+    .option("--repeat <n>", "replay each file n times on one host", positive, 1)
+    .option("--threads <n>", "do the DMA on n worker threads, each with a port of its own; 0: on the host's thread", threadCount, 0))
     .addHelpText("after", `
 Exit codes: 0 all answers equal, 1 failure, 2 usage, 3 an answer differs (the first ones are named on standard error).
 Answers marked stale in a trace used a mapping that was already removed: they must be refused here, and are counted apart.
@@ -105,6 +116,7 @@ Answers marked stale in a trace used a mapping that was already removed: they mu
 Examples:
   ioasid replay
   ioasid replay --repeat 20 trace.gz
+  ioasid replay --threads 2
   zcat trace.gz | ioasid replay --json -`)
     .action((files: string[], options: Options) => run(files, options));
 }

@@ -1,7 +1,7 @@
 // A device's view of memory through its IOMMU: translate, read, write. An access is cut where runs and slots end; all of it
 // is translated before the first byte moves, inside one section. Imports engine, dma-fault. iova is 64 bits.
 import { EngineError } from "../engine/errors.js";
-import type { Engine, Span } from "../engine/engine.js";
+import type { EngineAccess, Span } from "../engine/access.js";
 import * as L from "../engine/layout.js";
 import type { Port, RawFault } from "../engine/port.js";
 import { DmaFault, type DmaFaultReason } from "./dma-fault.js";
@@ -36,7 +36,7 @@ function runRest(low: number, high: number, lg2: number): number {
 }
 
 export class DmaView {
-  readonly #engine: Engine;
+  readonly #engine: EngineAccess;
   readonly #port: Port;
   readonly #requester: Requester;
   /** The access being made: memory offsets (-1: reads as zero) and lengths, in order. */
@@ -47,7 +47,7 @@ export class DmaView {
   #stride = 4096;
 
   /** @internal HostDevice.dma() makes views. */
-  constructor(engine: Engine, port: Port, requester: Requester) {
+  constructor(engine: EngineAccess, port: Port, requester: Requester) {
     this.#engine = engine;
     this.#port = port;
     this.#requester = requester;

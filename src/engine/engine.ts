@@ -1,76 +1,59 @@
 // The engine: one arena in one memory, and the calls that change what it translates. Control plane only: addresses are
-// bigint, ranges first..last, inclusive. The data plane is Port. Imports the rest of this folder.
+// bigint, ranges first..last, inclusive. The data plane is Port. One thread makes all changes: the one that made the engine.
+// A change waits for the sections that are open on other threads. Imports the rest of this folder.
+import { EngineAccess, type SlotKind } from "./access.js";
 import { domainFlags, ruleOf, type DomainOptions } from "./domain-options.js";
 import { engineSizes, type EngineOptions } from "./engine-options.js";
 import { EngineError, integerIn } from "./errors.js";
 import * as L from "./layout.js";
 import { placeEngine, type Placement } from "./memory.js";
 import { instantiate, loadModule, type EngineExports } from "./module.js";
-import { Port } from "./port.js";
+import { readPorts, type PortView } from "./port-records.js";
 import { appendLeafRun, MOST_AREAS, readLeafRuns, readRanges, writeAreas, type LeafRun, type MergeArea, type Range } from "./records.js";
+import { hostHere, mayBlock, type EngineToken } from "./token.js";
 import { readWalk, type Walk } from "./walk-record.js";
 
 export type { DomainOptions } from "./domain-options.js";
 export type { EngineOptions } from "./engine-options.js";
 export type { LeafRun, MergeArea, Range } from "./records.js";
 
-export type SlotKind = "memory" | "zero" | "device";
-
-/** Part of a slot from some address on. */
-export interface Span {
-  kind: SlotKind;
-  /** Memory offset of the address; 0 unless the kind is "memory". */
-  offset: number;
-  /** From the address to the end of the slot. */
-  bytes: number;
-}
-
 const SLOT_KINDS = { memory: L.SLOT_MEMORY, zero: L.SLOT_ZERO, device: L.SLOT_DEVICE } as const;
-const SLOT_KIND_NAMES = [undefined, "memory", "zero", "device"] as const;
 
 /** Leaves as large as they come. */
 const NO_CAP = 63;
 
-export class Engine {
-  readonly memory: WebAssembly.Memory;
-  readonly shared: boolean;
-  /** Address of the engine header. */
-  readonly address: number;
+export class Engine extends EngineAccess {
   /** Memory offset and bytes of the RAM of an owned memory. */
   readonly ram: { offset: number; length: number };
   /** Frames for page tables. */
   readonly frames: number;
-  /** @internal */
-  readonly exports: EngineExports;
+  readonly #module: WebAssembly.Module;
   readonly #arena: { first: number; last: number };
+  /** An unmap that has removed its range and could not wait for every port. */
+  #unfinished: { domain: number; first: bigint; last: bigint; bytes: bigint } | undefined;
 
-  private constructor(place: Placement, exports: EngineExports, frames: number) {
-    this.memory = place.memory;
-    this.shared = place.shared;
-    this.address = place.arenaOffset;
+  private constructor(place: Placement, module: WebAssembly.Module, exports: EngineExports, frames: number) {
+    super(place.memory, place.shared, place.arenaOffset, L.HOST_THREAD, exports);
     this.ram = { offset: place.ramOffset, length: place.ramLength };
     this.frames = frames;
-    this.exports = exports;
+    this.#module = module;
     this.#arena = { first: place.arenaOffset, last: place.arenaOffset + place.arenaLength - 1 };
+    hostHere(place.memory);
   }
 
   /** Throws EngineError BAD_OPTION naming the field, or NO_ARENA if the arena cannot hold what is asked. */
   static async create(options: EngineOptions = {}): Promise<Engine> {
     const sizes = engineSizes(options);
     const place = placeEngine(options.memory);
-    const exports = instantiate(await loadModule(place.shared), place.memory);
+    const module = options.module ?? await loadModule(place.shared);
+    const exports = instantiate(module, place.memory);
     if (options.memory && "adopt" in options.memory) new Uint8Array(place.memory.buffer, place.arenaOffset, place.arenaLength).fill(0);
     const frames = exports.createEngine(place.arenaOffset, place.arenaLength, ...sizes) >>> 0;
     if (frames === 0) {
       throw new EngineError("NO_ARENA", `${place.arenaLength} bytes cannot hold these slots, routes, domains and ports`, "memory.arena",
         place.arenaLength);
     }
-    return new Engine(place, exports, frames);
-  }
-
-  /** A word of the engine header; `offset` is L.ENGINE_*. */
-  word(offset: number): number {
-    return this.#words32()[(this.address + offset) >>> 2] ?? 0;
+    return new Engine(place, module, exports, frames);
   }
 
   get framesUsed(): number {
@@ -84,7 +67,7 @@ export class Engine {
     }
     const size = Number(last - first) + 1;
     if (kind === "memory") this.#checkBytes(offset, size);
-    const status = this.exports.addSlot(this.address, first, last, offset, SLOT_KINDS[kind]);
+    const status = this.#settled(this.exports.addSlot(this.address, first, last, offset, SLOT_KINDS[kind]));
     if (status === 1) throw new EngineError("SLOT_OVERLAP", "another slot has some of it", "first..last", `${first}..${last}`);
     if (status === 2) throw new EngineError("SLOT_LIMIT", "no room for another slot (option `slots`)", "first", first);
   }
@@ -100,31 +83,11 @@ export class Engine {
     }
   }
 
-  /** Removes the slot that begins at `first`; false if there is none. */
+  /** Removes the slot that begins at `first`; false if there is none. Throws EngineError IN_SECTION, and as every change. */
   removeSlot(first: bigint): boolean {
-    return this.exports.removeSlot(this.address, first) !== 0;
-  }
-
-  /** Where the bytes from hpa on are, as far as they lie in one slot; false if no slot has it. Fills `span`. */
-  locate(hpaLow: number, hpaHigh: number, span: Span): boolean {
-    const slot = this.exports.slotAt(this.address, hpaLow, hpaHigh) >>> 0;
-    if (slot === 0) return false;
-    const words = this.#words32();
-    const at = slot >>> 2;
-    const word = (offset: number): number => words[at + (offset >>> 2)] ?? 0;
-    const within = (hpaHigh - word(L.SLOT_FIRST + 4)) * 2 ** 32 + (hpaLow - word(L.SLOT_FIRST));
-    span.bytes = (word(L.SLOT_LAST + 4) - hpaHigh) * 2 ** 32 + (word(L.SLOT_LAST) - hpaLow) + 1;
-    span.kind = SLOT_KIND_NAMES[word(L.SLOT_KIND)] ?? "device";
-    span.offset = span.kind === "memory" ? word(L.SLOT_OFFSET) + within : 0;
-    return true;
-  }
-
-  #view = new Uint32Array(0);
-
-  /** The memory as words; made anew when the memory has grown. */
-  #words32(): Uint32Array {
-    if (this.#view.buffer !== this.memory.buffer) this.#view = new Uint32Array(this.memory.buffer);
-    return this.#view;
+    const status = this.#settled(this.exports.removeSlot(this.address, first));
+    if (status === L.STATUS_IN_SECTION) throw new EngineError("IN_SECTION", "a slot is not removed inside a section of this thread");
+    return status === 0;
   }
 
   /** A section of this thread is open: every change is refused. */
@@ -132,29 +95,24 @@ export class Engine {
     return this.exports.inSection(this.address) !== 0;
   }
 
-  /** The route of (rid, pasid), made blocked if new; L.ROUTE_NONE when the table is full. rid < 2^31. */
-  route(rid: number, pasid: number = L.NO_PASID): number {
-    return this.exports.internRoute(this.address, rid, pasid);
-  }
-
   /** The three changes of a route; L.STATUS_OK or L.STATUS_IN_SECTION, which changed nothing. */
   blockRoute(route: number): number {
-    return this.exports.blockRoute(this.address, route);
+    return this.#settled(this.exports.blockRoute(this.address, route));
   }
 
   identityRoute(route: number): number {
-    return this.exports.identityRoute(this.address, route);
+    return this.#settled(this.exports.identityRoute(this.address, route));
   }
 
   /** The domain that a route leads to; undefined for one that is blocked or not translated. */
   routeDomain(route: number): number | undefined {
     const at = (this.word(L.ENGINE_ROUTES) + route * L.ROUTE_BYTES) >>> 2;
-    const words = this.#words32();
+    const words = this.words32();
     return words[at + (L.ROUTE_KIND >>> 2)] === L.ROUTE_TRANSLATE ? words[at + (L.ROUTE_DOMAIN >>> 2)] : undefined;
   }
 
   attachRoute(route: number, domain: number): number {
-    return this.exports.attachRoute(this.address, route, domain);
+    return this.#settled(this.exports.attachRoute(this.address, route, domain));
   }
 
   /** Makes an empty domain, or one of a guest's table: its index. Throws EngineError NO_DOMAINS, NO_FRAMES, BAD_ARGUMENT or BAD_OPTION. */
@@ -164,6 +122,7 @@ export class Engine {
       integerIn("levels", levels, 1, L.MAX_LEVELS), ruleOf(options), integerIn("width", width, 12, 64),
       integerIn("outputWidth", outputWidth, 12, 52), domainFlags(options, (index, offset) => this.#domainWord(index, offset)), guestRoot ?? 0n,
       options.reservedTable ?? 0n, options.reservedLeaf ?? 0n, options.stage2 ?? 0, options.upper ?? 0) >>> 0;
+    if (domain === L.DOMAIN_BUSY || domain === L.DOMAIN_STALLED) this.#settled(domain === L.DOMAIN_BUSY ? L.STATUS_BUSY : L.STATUS_STALLED);
     if (domain === L.DOMAIN_NONE) throw new EngineError("NO_DOMAINS", "all domains are in use (option `domains`)");
     if (domain === L.DOMAIN_BAD_SHAPE) {
       throw new EngineError("BAD_ARGUMENT", `format ${format} has no table of ${levels} levels for ${width} bits`, "levels", levels);
@@ -174,7 +133,7 @@ export class Engine {
 
   /** A word of a domain's record; 0 for an index that is none. */
   #domainWord(domain: number, offset: number): number {
-    const words = this.#words32();
+    const words = this.words32();
     const header = this.address >>> 2;
     const capacity = words[header + (L.ENGINE_DOMAIN_CAPACITY >>> 2)] ?? 0;
     if (!Number.isInteger(domain) || domain < 0 || domain >= capacity) return 0;
@@ -183,22 +142,22 @@ export class Engine {
 
   /** L.STATUS_OK, or unchanged: L.STATUS_IN_SECTION, L.STATUS_ATTACHED (a route still leads there). */
   destroyDomain(domain: number): number {
-    return this.exports.destroyDomain(this.address, domain);
+    return this.#settled(this.exports.destroyDomain(this.address, domain));
   }
 
-  /** New IOTLB ids: nothing cached of the domain is used any more. */
-  flushDomain(domain: number): void {
-    this.exports.flushDomain(this.address, domain);
+  /** New IOTLB ids: nothing cached of the domain is used any more. L.STATUS_OK, or unchanged: L.STATUS_IN_SECTION. */
+  flushDomain(domain: number): number {
+    return this.#settled(this.exports.flushDomain(this.address, domain));
   }
 
-  /** Drops cached translations of first..last, for tables that their owner changed. */
-  invalidate(domain: number, first: bigint, last: bigint): void {
-    this.exports.invalidateDomain(this.address, domain, first, last);
+  /** Drops cached translations of first..last, for tables that their owner changed. L.STATUS_OK or L.STATUS_IN_SECTION. */
+  invalidate(domain: number, first: bigint, last: bigint): number {
+    return this.#settled(this.exports.invalidateDomain(this.address, domain, first, last));
   }
 
   /** first..last -> hpa with L.PERM_*, in leaves of at most 2^cap bytes: a L.STATUS_*; all or nothing. */
   map(domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, cap = NO_CAP): number {
-    return this.exports.map(this.address, domain, first, last, hpa, perm, cap);
+    return this.#settled(this.exports.map(this.address, domain, first, last, hpa, perm, cap));
   }
 
   /**
@@ -209,7 +168,7 @@ export class Engine {
     domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, after = ~first, cap = NO_CAP,
   ): { status: number; tables: number } {
     const plan = BigInt.asUintN(64, this.exports.planMap(this.address, domain, first, last, hpa, perm, after, cap));
-    return { status: Number(plan & 0xffffffffn), tables: Number(plan >> 32n) };
+    return { status: this.#settled(Number(plan & 0xffffffffn)), tables: Number(plan >> 32n) };
   }
 
   /**
@@ -217,7 +176,7 @@ export class Engine {
    * parent's each: a L.STATUS_*; all or nothing. What the parent does not map stays empty. Both have tables of the same shape.
    */
   merge(child: number, parent: number, first: bigint, last: bigint, gpa: bigint, perm: number): number {
-    return this.exports.merge(this.address, child, parent, first, last, gpa, perm);
+    return this.#settled(this.exports.merge(this.address, child, parent, first, last, gpa, perm));
   }
 
   /** The same for areas that ascend and do not overlap: all of them or none. */
@@ -226,7 +185,7 @@ export class Engine {
     for (let at = 0; at < areas.length; at += MOST_AREAS) {
       const n = this.#writeAreas(areas, at);
       const plan = BigInt.asUintN(64, this.exports.planMerge(this.address, child, parent, n, at === 0 ? 1 : 0));
-      if (plan & 0xffffffffn) return Number(plan & 0xffffffffn);
+      if (plan & 0xffffffffn) return this.#settled(Number(plan & 0xffffffffn));
       tables += Number(plan >> 32n);
     }
     if (!this.canTakeTables(child, tables)) return L.STATUS_NO_FRAMES;
@@ -247,9 +206,15 @@ export class Engine {
     return this.exports.canTakeTables(this.address, domain, tables) !== 0;
   }
 
-  /** Removes first..last: bytes removed, or L.UNMAP_*. When it returns, no port translates by what was removed. */
+  /**
+   * Removes first..last: bytes removed, or L.UNMAP_*. When it returns, no port translates by what was removed. After PORT_STALLED
+   * the same call waits again and answers what the first one would have.
+   */
   unmap(domain: number, first: bigint, last: bigint): bigint {
-    return BigInt.asUintN(64, this.exports.unmap(this.address, domain, first, last));
+    const begun = this.#unfinished;
+    if (begun) return this.#finishUnmap(begun, domain, first, last);
+    const bytes = BigInt.asUintN(64, this.exports.unmap(this.address, domain, first, last));
+    return bytes >= L.UNMAP_STALLED ? this.#unmapRefused(bytes, domain, first, last) : bytes;
   }
 
   /** What is mapped in first..last. Leaves that begin before or end after it are cut. Throws EngineError BAD_ARGUMENT. */
@@ -266,7 +231,7 @@ export class Engine {
    * more. L.STATUS_OK, or unchanged: L.STATUS_IN_SECTION, L.STATUS_NOT_OWNED.
    */
   trackDirty(domain: number, on: boolean): number {
-    return this.exports.trackDirty(this.address, domain, on ? 1 : 0);
+    return this.#settled(this.exports.trackDirty(this.address, domain, on ? 1 : 0));
   }
 
   /**
@@ -294,6 +259,7 @@ export class Engine {
       if (found === L.RECORDS_REFUSED) {
         throw new EngineError("BAD_ARGUMENT", "is no range of a table of the kernel's", "first..last", `${first}..${last}`);
       }
+      if (found > L.RECORDS_REFUSED - L.STATUSES) this.#settled(L.RECORDS_REFUSED - found);
       take(found);
       if (reached === last) return;
       from = reached + 1n;
@@ -306,9 +272,51 @@ export class Engine {
    * @internal
    */
   failAllocation(n: number): void {
-    const words = this.#words32();
+    const words = this.words32();
     words[(this.address + L.ENGINE_FAIL_IN) >>> 2] = integerIn("n", n, 0, 0xffffffff);
     words[(this.address + L.ENGINE_GRANTED) >>> 2] = 0;
+  }
+
+  #unmapRefused(answer: bigint, domain: number, first: bigint, last: bigint): bigint {
+    if (answer === L.UNMAP_STALLED) {
+      const bytes = new DataView(this.memory.buffer).getBigUint64(this.address + L.ENGINE_UNFINISHED, true);
+      if (bytes < L.UNMAP_STALLED) this.#unfinished = { domain, first, last, bytes };
+    }
+    return this.#settledBytes(answer);
+  }
+
+  #finishUnmap(begun: { domain: number; first: bigint; last: bigint; bytes: bigint }, domain: number, first: bigint, last: bigint): bigint {
+    this.settle();
+    this.#unfinished = undefined;
+    return begun.domain === domain && begun.first === first && begun.last === last ? begun.bytes : this.unmap(domain, first, last);
+  }
+
+  /** Waits once more for the ports that an earlier change has not seen leave their sections. Throws EngineError PORT_STALLED. */
+  settle(): void {
+    this.#settled(this.exports.waitAgain(this.address));
+  }
+
+  /**
+   * The answer of a change, if it is one. Throws EngineError PORT_STALLED when a port of another thread has been inside a section
+   * for over a second: a change that was under way is made, and `settle` waits for it again; until then no other is begun.
+   * Throws BUSY when another thread is making a change, which only the host's thread may.
+   */
+  #settled(status: number): number {
+    if (status === L.STATUS_BUSY) throw busy();
+    if (status === L.STATUS_STALLED) throw this.#stalled(this.word(L.ENGINE_STALLED));
+    return status;
+  }
+
+  #settledBytes(bytes: bigint): bigint {
+    if (bytes === L.UNMAP_BUSY) this.#settled(L.STATUS_BUSY);
+    if (bytes === L.UNMAP_STALLED) this.#settled(L.STATUS_STALLED);
+    return bytes;
+  }
+
+  #stalled(port: number): EngineError {
+    const { index, thread } = readPorts(this).find((each) => each.address === port) ?? { index: -1, thread: 0 };
+    const why = `port ${index} of thread ${thread} has been inside its section for over a second; if the thread has ended, endThread(${thread})`;
+    return new EngineError("PORT_STALLED", why, "port", index);
   }
 
   /** The exact walk: every entry on the way. Reads only; `need` is L.PERM_*. */
@@ -318,10 +326,32 @@ export class Engine {
     return readWalk(this.memory, out);
   }
 
-  /** A port of this thread. Throws EngineError NO_PORTS. */
-  openPort(): Port {
-    const address = this.exports.openPort(this.address) >>> 0;
-    if (address === 0) throw new EngineError("NO_PORTS", "all ports are open (option `ports.count`)");
-    return new Port(this.memory, this.exports, address);
+  /**
+   * A token with which one other thread can open ports (`connectEngine`, `connectDevice`). Throws EngineError NO_THREADS when
+   * this engine cannot have ports on other threads, with what has to be different.
+   */
+  token(): EngineToken {
+    if (!this.shared) {
+      throw new EngineError("NO_THREADS", "ports on other threads need a shared memory (option `memory.shared`)", "memory.shared", false);
+    }
+    if (!mayBlock()) {
+      throw new EngineError("NO_THREADS", "changes wait for the ports of other threads, and this thread may not wait: make the host in a worker");
+    }
+    return { memory: this.memory, module: this.#module, address: this.address, thread: this.exports.addThread(this.address) };
   }
+
+  /** Closes the ports of a thread that has ended, whatever it was doing: how many there were. */
+  endThread(thread: number): number {
+    integerIn("thread", thread, L.HOST_THREAD + 1, this.word(L.ENGINE_THREADS));
+    return this.exports.endThread(this.address, thread);
+  }
+
+  /** All open ports, of all threads. */
+  ports(): PortView[] {
+    return readPorts(this);
+  }
+}
+
+function busy(): EngineError {
+  return new EngineError("BUSY", "another thread is changing this engine: all changes are the host thread's");
 }

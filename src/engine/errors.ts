@@ -2,7 +2,7 @@
 
 export type EngineErrorCode =
   | "BAD_OPTION" | "NO_ARENA" | "ABI" | "SLOT_OVERLAP" | "SLOT_LIMIT" | "SLOT_RANGE" | "NO_PORTS" | "NO_FRAMES" | "NO_DOMAINS"
-  | "BAD_ARGUMENT" | "PORT_CLOSED" | "IN_SECTION";
+  | "BAD_ARGUMENT" | "PORT_CLOSED" | "IN_SECTION" | "PORT_STALLED" | "BUSY" | "NO_THREADS";
 
 /** What the engine refuses: `field` names the argument or option, `value` is what was given. */
 export class EngineError extends Error {

@@ -9,6 +9,7 @@ export interface EngineExports {
   removeSlot(engine: number, first: bigint): number;
   slotAt(engine: number, hpaLow: number, hpaHigh: number): number;
   inSection(engine: number): number;
+  waitAgain(engine: number): number;
   internRoute(engine: number, rid: number, pasid: number): number;
   blockRoute(engine: number, route: number): number;
   identityRoute(engine: number, route: number): number;
@@ -16,12 +17,12 @@ export interface EngineExports {
   createDomain(engine: number, format: number, levels: number, rule: number, widthLg2: number, outputLg2: number,
     flags: number, root: bigint, reservedTable: bigint, reservedLeaf: bigint, stage2: number, upper: number): number;
   destroyDomain(engine: number, domain: number): number;
-  flushDomain(engine: number, domain: number): void;
-  invalidateDomain(engine: number, domain: number, first: bigint, last: bigint): void;
+  flushDomain(engine: number, domain: number): number;
+  invalidateDomain(engine: number, domain: number, first: bigint, last: bigint): number;
   map(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, cap: number): number;
   planMap(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, after: bigint, cap: number): bigint;
   merge(engine: number, child: number, parent: number, first: bigint, last: bigint, gpa: bigint, perm: number): number;
-  planMerge(engine: number, child: number, parent: number, n: number, begin: number): bigint;
+  planMerge(engine: number, child: number, parent: number, n: number, fresh: number): bigint;
   putMerge(engine: number, child: number, parent: number, n: number): void;
   leafRuns(engine: number, domain: number, first: bigint, last: bigint): bigint;
   trackDirty(engine: number, domain: number, on: number): number;
@@ -29,7 +30,9 @@ export interface EngineExports {
   unmap(engine: number, domain: number, first: bigint, last: bigint): bigint;
   walk(engine: number, domain: number, iova: bigint, need: number, out: number): number;
   collectDirty(engine: number, domain: number, first: bigint, last: bigint, clear: number): bigint;
-  openPort(engine: number): number;
+  openPort(engine: number, thread: number): number;
+  addThread(engine: number): number;
+  endThread(engine: number, thread: number): number;
   closePort(port: number): void;
   enter(port: number): void;
   leave(port: number): void;

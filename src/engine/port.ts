@@ -1,37 +1,11 @@
 // A port: one thread's way to translations. Requests and results are typed arrays over the memory, read and written in
-// place; nothing here allocates per lane or makes a bigint. Imports module, layout, errors.
+// place; nothing here allocates per lane or makes a bigint. Imports module, layout, port-records, errors.
 import { EngineError } from "./errors.js";
 import * as L from "./layout.js";
 import type { EngineExports } from "./module.js";
+import { readCounters, takeFaults, type PortCounters, type RawFault } from "./port-records.js";
 
-/** What the engine refused, raw: no device labels yet. */
-export interface RawFault {
-  iova: bigint;
-  ipa: bigint;
-  pte: bigint;
-  rid: number;
-  /** L.NO_PASID without one. */
-  pasid: number;
-  route: number;
-  /** Lane of the batch; 0 for the scalar calls. */
-  lane: number;
-  /** L.PERM_* that was wanted. */
-  access: number;
-  reason: (typeof L.REASON_NAMES)[number];
-  class: (typeof L.CLASS_NAMES)[number];
-  /** 1 or 2; 0 when no walk was made. */
-  stage: number;
-  level: number;
-}
-
-export interface PortCounters {
-  translations: number;
-  /** Not answered by the IOTLB: walked, refused or identity. */
-  misses: number;
-  faults: number;
-  /** Fault records that found the ring full. */
-  dropped: number;
-}
+export type { PortCounters, RawFault };
 
 /**
  * Lanes are laid out as u32 words: a request is [iova low, iova high, route, L.PERM_*], a result [low, high] with hpa in bits
@@ -81,20 +55,29 @@ export class Port {
   }
 
   /**
-   * Runs `use` inside a section: what it translates stays valid until it returns, and a call that would change a mapping
-   * is refused (EDEADLK) as long as it runs. `use` must not await. Sections of one port nest.
+   * Runs `use` inside a section: what it translates stays valid until it returns. A call on the host's thread that would change
+   * a mapping is refused (EDEADLK) while the section is its own, and waits for it otherwise. Sections of one port nest. No
+   * section is held across an await: a `use` that answers a promise is refused once it has (EngineError BAD_ARGUMENT).
    */
   batch<T>(use: (port: this) => T): T {
     this.#check();
     if (this.#depth++ === 0) this.#exports.enter(this.address);
+    let answer: T;
     try {
-      return use(this);
+      answer = use(this);
     } finally {
       if (--this.#depth === 0 && this.#open) this.#exports.leave(this.address);
     }
+    if (typeof (answer as { then?: unknown } | null | undefined)?.then === "function") {
+      throw new EngineError("BAD_ARGUMENT", "must not be async: the section ends at its first await, and what it has translated with it", "use", use);
+    }
+    return answer;
   }
 
-  /** Translates the first n requests; how many were refused. Call it inside `batch`. */
+  /**
+   * Translates the first n requests; how many were refused. Call it inside `batch`: outside of one the results say only what
+   * was true during the call.
+   */
   translate(n: number): number {
     this.#check();
     if (!(n >= 0 && n <= this.capacity)) throw new EngineError("BAD_ARGUMENT", `must be 0..${this.capacity}`, "n", n);
@@ -118,18 +101,7 @@ export class Port {
 
   /** Takes the records out of the fault ring, oldest first. */
   takeFaults(): RawFault[] {
-    const view = new DataView(this.#memory.buffer);
-    const words = new Uint32Array(this.#memory.buffer);
-    const head = Atomics.load(words, (this.address + L.PORT_FAULT_HEAD) >>> 2);
-    const tailAt = (this.address + L.PORT_FAULT_TAIL) >>> 2;
-    const ring = this.#word(L.PORT_FAULTS);
-    const mask = this.#word(L.PORT_FAULT_CAPACITY) - 1;
-    const faults: RawFault[] = [];
-    for (let tail = Atomics.load(words, tailAt); tail !== head; tail = (tail + 1) >>> 0) {
-      faults.push(readFault(view, ring + (tail & mask) * L.FAULT_BYTES));
-    }
-    Atomics.store(words, tailAt, head);
-    return faults;
+    return takeFaults(this.#memory, this.address);
   }
 
   /** True once if records were dropped since the last call. */
@@ -138,14 +110,7 @@ export class Port {
   }
 
   get counters(): PortCounters {
-    const view = new DataView(this.#memory.buffer, this.address);
-    const count = (offset: number): number => Number(view.getBigUint64(offset, true));
-    return {
-      translations: count(L.PORT_COUNT_LANES),
-      misses: count(L.PORT_COUNT_MISSES),
-      faults: count(L.PORT_COUNT_FAULTS),
-      dropped: count(L.PORT_FAULT_DROPPED),
-    };
+    return readCounters(this.#memory, this.address);
   }
 
   /** Gives the port back and ends its section. Closing twice is fine. */
@@ -158,21 +123,4 @@ export class Port {
   #check(): void {
     if (!this.#open) throw new EngineError("PORT_CLOSED", "the port is closed");
   }
-}
-
-function readFault(view: DataView, at: number): RawFault {
-  return {
-    iova: view.getBigUint64(at + L.FAULT_IOVA, true),
-    ipa: view.getBigUint64(at + L.FAULT_IPA, true),
-    pte: view.getBigUint64(at + L.FAULT_PTE, true),
-    rid: view.getUint32(at + L.FAULT_RID, true),
-    pasid: view.getUint32(at + L.FAULT_PASID, true),
-    route: view.getUint32(at + L.FAULT_ROUTE, true),
-    lane: view.getUint32(at + L.FAULT_LANE, true),
-    access: view.getUint8(at + L.FAULT_ACCESS),
-    reason: L.REASON_NAMES[view.getUint8(at + L.FAULT_REASON)] ?? "none",
-    class: L.CLASS_NAMES[view.getUint8(at + L.FAULT_CLASS)] ?? "none",
-    stage: view.getUint8(at + L.FAULT_STAGE),
-    level: view.getUint8(at + L.FAULT_LEVEL),
-  };
 }

@@ -1,6 +1,6 @@
 // The DMA requests between two control events: translated in batches, compared lane by lane with the recorded answers.
 // Two words an address, no bigint, no object a lane. Imports engine and its own folder.
-import type { Engine } from "../engine/engine.js";
+import type { EngineAccess } from "../engine/access.js";
 import * as L from "../engine/layout.js";
 import type { Port } from "../engine/port.js";
 import * as T from "./trace.js";
@@ -17,7 +17,27 @@ export interface Mismatch {
   got: string;
 }
 
-export class DmaBatch {
+/** What became of the requests of one run. */
+export interface DmaOutcome {
+  /** Requests that were refused, as recorded. */
+  faults: number;
+  faultReasons: Record<string, number>;
+  /** Requests that the recorded hardware answered from a removed mapping; refused here, as they must be. */
+  staleRefused: number;
+  mismatches: number;
+  firstMismatches: Mismatch[];
+  /** Seconds inside translate and compare; of several threads their sum. */
+  translateSeconds: number;
+}
+
+/** Takes the requests between two control events, in order; `flush` returns when all are answered. */
+export interface DmaSink {
+  add(event: number): void;
+  flush(): void;
+  outcome(): DmaOutcome | Promise<DmaOutcome>;
+}
+
+export class DmaBatch implements DmaSink {
   readonly #routes = new Map<number, number>();
   /** Lane -> event; a request takes one lane until its first run is known. */
   readonly #events: Uint32Array;
@@ -30,7 +50,7 @@ export class DmaBatch {
   readonly #reasons: number[] = L.REASON_NAMES.map(() => 0);
   readonly #keep: number;
 
-  constructor(readonly engine: Engine, readonly port: Port, readonly trace: T.Trace, keep: number) {
+  constructor(readonly engine: EngineAccess, readonly port: Port, readonly trace: T.Trace, keep: number) {
     this.#events = new Uint32Array(port.capacity);
     this.#keep = keep;
   }
@@ -160,7 +180,7 @@ export class DmaBatch {
     this.#first.push({ line: trace.line[event] ?? 0, request: trace.describe(event).replaceAll("\t", " "), expected, got });
   }
 
-  outcome() {
+  outcome(): DmaOutcome {
     const faultReasons: Record<string, number> = {};
     this.#reasons.forEach((n, reason) => {
       if (n) faultReasons[L.REASON_NAMES[reason] ?? "unknown"] = n;

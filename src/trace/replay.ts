@@ -1,40 +1,37 @@
-// Replays a trace through the whole stack: address spaces through the uAPI, every DMA through a port in batches, and every
-// answer compared with the recorded one. Imports the host, the uAPI's types, the engine's layout, and its own folder.
+// Replays a trace through the whole stack: address spaces through the uAPI, every DMA through a port in batches, on this thread or on
+// workers, and every answer compared with the recorded one. Imports the host, the uAPI's types, the engine's layout, and its own folder.
 import { createHost, type HostOptions, type SimulatedHost } from "../create-host.js";
-import type { Port } from "../engine/port.js";
+import type { PortCounters } from "../engine/port-records.js";
 import type { VfioDeviceFd } from "../uapi/device-fd.js";
 import type { IoasidFd } from "../uapi/ioasid-fd.js";
-import { DmaBatch, type Mismatch } from "./dma-batch.js";
+import { DmaBatch, type DmaOutcome, type DmaSink } from "./dma-batch.js";
+import { ReplayThreads } from "./replay-threads.js";
 import * as T from "./trace.js";
 import { TraceError } from "./trace-error.js";
 
 /** Targets of a trace are bus addresses: this much of the bus is a device's, so that hva = hpa = the recorded target. */
 const BUS = 1n << 52n;
 
-export interface ReplayResult {
+export interface ReplayResult extends DmaOutcome {
   events: number;
   maps: number;
   unmaps: number;
   invalidations: number;
   /** DMA requests. */
   requests: number;
-  /** Translations asked of the port: a request that crosses the end of a run takes more than one. */
+  /** Translations asked of the ports: a request that crosses the end of a run takes more than one. */
   translations: number;
   iotlbMisses: number;
-  /** Requests that were refused, as recorded. */
-  faults: number;
-  faultReasons: Record<string, number>;
-  /** Requests that the recorded hardware answered from a removed mapping; refused here, as they must be. */
-  staleRefused: number;
-  mismatches: number;
-  firstMismatches: Mismatch[];
-  /** Seconds inside translate and compare, and in all. */
-  translateSeconds: number;
+  /** What each port has counted since the first run, the one of the host's thread or one a worker. */
+  ports: PortCounters[];
+  /** Seconds in all. */
   seconds: number;
 }
 
 export interface ReplayOptions {
   host?: Omit<HostOptions, "devices">;
+  /** Worker threads that do the DMA, with a port each. Default 0: the host's own thread does it. */
+  threads?: number;
   /** Mismatches that are kept in full. Default 10. */
   keepMismatches?: number;
   /** Called now and then with the events done. */
@@ -59,43 +56,54 @@ class Replay {
   readonly #ioasidFd: IoasidFd;
   readonly #ioasids = new Map<number, number>();
   readonly #devices = new Map<number, { fd: VfioDeviceFd; ioasid: number | undefined }>();
-  readonly #batch: DmaBatch;
+  readonly #dma: DmaSink;
 
-  constructor(readonly host: SimulatedHost, readonly port: Port, readonly trace: T.Trace, keep: number) {
+  constructor(readonly host: SimulatedHost, readonly trace: T.Trace, dma: DmaSink) {
     this.#ioasidFd = host.open("/dev/ioasid");
     for (const { name, rid } of host.devices()) {
       const fd = host.open(`/dev/vfio/devices/${name}`) as VfioDeviceFd;
       fd.bindIoasidFd({ ioasidFd: this.#ioasidFd });
       this.#devices.set(rid, { fd, ioasid: undefined });
     }
-    this.#batch = new DmaBatch(host.engine, port, trace, keep);
+    this.#dma = dma;
   }
 
-  run(onProgress: (events: number) => void): ReplayResult {
+  async run(onProgress: (events: number) => void): Promise<ReplayResult> {
     const { trace } = this;
     const counts = [0, 0, 0, 0, 0, 0];
-    const before = this.port.counters;
+    const before = this.#counted();
     const start = performance.now();
     for (let i = 0; i < trace.length; i++) {
       const op = trace.ops[i] ?? 0;
       counts[op] = (counts[op] ?? 0) + 1;
       if (op === T.OP_DMA) {
-        this.#batch.add(i);
+        this.#dma.add(i);
       } else {
-        this.#batch.flush();
+        this.#dma.flush();
         this.#control(op, i);
       }
       if (i % PROGRESS_EVENTS === 0) onProgress(i);
     }
-    this.#batch.flush();
+    this.#dma.flush();
     const seconds = (performance.now() - start) / 1000;
     this.#close();
-    const after = this.port.counters;
+    const after = this.#counted();
     return {
       events: trace.length, maps: counts[T.OP_MAP] ?? 0, unmaps: counts[T.OP_UNMAP] ?? 0, invalidations: counts[T.OP_INVALIDATE] ?? 0,
       requests: counts[T.OP_DMA] ?? 0, translations: after.translations - before.translations,
-      iotlbMisses: after.misses - before.misses, seconds, ...this.#batch.outcome(),
+      iotlbMisses: after.misses - before.misses, ports: this.host.engine.ports().map(({ counters }) => counters), seconds,
+      ...await this.#dma.outcome(),
     };
+  }
+
+  /** What all ports have counted so far. */
+  #counted(): { translations: number; misses: number } {
+    let [translations, misses] = [0, 0];
+    for (const { counters } of this.host.engine.ports()) {
+      translations += counters.translations;
+      misses += counters.misses;
+    }
+    return { translations, misses };
   }
 
   /** Applies the events before `row`, without their DMA. */
@@ -170,9 +178,11 @@ class Replay {
 
 /** The host on which a trace is replayed: its devices, and a process whose memory is the bus. */
 async function hostFor(trace: T.Trace, options: ReplayOptions): Promise<SimulatedHost> {
+  const { threads = 0 } = options;
   const devices = ridsOf(trace).map((rid) => ({ name: `rid-${rid.toString(16)}`, rid }));
-  const memory = { ram: 0, arena: 64 << 20 };
-  const host = await createHost({ memory, ...options.host, ...(devices.length ? { devices } : {}) });
+  const memory = { ram: 0, arena: 64 << 20, shared: threads > 0 };
+  const ports = { count: Math.max(8, threads) };
+  const host = await createHost({ memory, ports, ...options.host, ...(devices.length ? { devices } : {}) });
   host.process.mmap({ hva: 0n, size: BUS, backing: { device: 0n } });
   return host;
 }
@@ -180,7 +190,7 @@ async function hostFor(trace: T.Trace, options: ReplayOptions): Promise<Simulate
 /** A host in the state that a planned trace leaves before the event in `row`. Throws as `replay` does. */
 export async function replayTo(trace: T.Trace, row: number, options: ReplayOptions = {}): Promise<SimulatedHost> {
   const host = await hostFor(trace, options);
-  new Replay(host, host.engine.openPort(), trace, 0).advanceTo(row, options.onProgress ?? (() => {}));
+  new Replay(host, trace, new DmaBatch(host.engine, host.engine.openPort(), trace, 0)).advanceTo(row, options.onProgress ?? (() => {}));
   return host;
 }
 
@@ -194,11 +204,18 @@ export async function* replay(trace: T.Trace, repeat: number, options: ReplayOpt
       throw new TraceError(trace.line[i] ?? 0, "DMA with a PASID is not supported");
     }
   }
+  const { keepMismatches = 10, onProgress = () => {}, threads = 0 } = options;
   const host = await hostFor(trace, options);
-  const port = host.engine.openPort();
-  for (let n = 0; n < repeat; n++) {
-    yield new Replay(host, port, trace, options.keepMismatches ?? 10).run(options.onProgress ?? (() => {}));
+  if (threads === 0) {
+    const port = host.engine.openPort();
+    for (let n = 0; n < repeat; n++) yield new Replay(host, trace, new DmaBatch(host.engine, port, trace, keepMismatches)).run(onProgress);
+    port.close();
+    return;
   }
-  port.close();
+  const workers = await ReplayThreads.start(host.engine, threads, trace, keepMismatches);
+  try {
+    for (let n = 0; n < repeat; n++) yield new Replay(host, trace, workers.begin()).run(onProgress);
+  } finally {
+    await workers.close();
+  }
 }
-

@@ -5,7 +5,7 @@
 import { checkStruct, show, takeBoolean, takeU64 } from "./arguments.js";
 import { attach, detach, detachAll, takePasid } from "./attach.js";
 import type { Binding, Device } from "./device.js";
-import { inSection } from "./engine-errno.js";
+import { inSection, withErrno } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import type { Ids } from "./ids.js";
 import type { Ioasid } from "./ioasid.js";
@@ -96,7 +96,8 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
    */
   attachIoasid(arg: AttachIoasid): void {
     const ioasid = this.#takeTarget(ATTACH, arg);
-    attach(this.device, ioasid, takePasid(ATTACH, arg), takeBoolean(ATTACH, "dryRun", arg.dryRun));
+    const [pasid, dryRun] = [takePasid(ATTACH, arg), takeBoolean(ATTACH, "dryRun", arg.dryRun)];
+    withErrno(ATTACH, () => attach(this.device, ioasid, pasid, dryRun));
   }
 
   /**
@@ -105,7 +106,8 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
    */
   detachIoasid(arg: AttachIoasid): void {
     const ioasid = this.#takeTarget(DETACH, arg);
-    detach(this.device, ioasid, takePasid(DETACH, arg));
+    const pasid = takePasid(DETACH, arg);
+    withErrno(DETACH, () => detach(this.device, ioasid, pasid));
   }
 
   /** Detaches and unbinds what was bound through this fd. @throws IoctlError EBADF, EDEADLK. */
@@ -114,7 +116,7 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
     const { binding, iommu } = this.device;
     if (binding?.owner === this) {
       if (iommu.engine.inSection) throw inSection(CLOSE);
-      detachAll(CLOSE, this.device);
+      withErrno(CLOSE, () => detachAll(CLOSE, this.device));
       this.#release(binding.ioasidFd);
     }
     this.end();

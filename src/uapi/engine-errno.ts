@@ -5,12 +5,17 @@ import { EngineError } from "../engine/errors.js";
 import { type ErrnoName, IoctlError } from "./errno.js";
 import type { Call } from "./requests.js";
 
-/** ENOMEM is memory, ENOSPC any other thing that has run out, EDEADLK a wait of a thread for itself. */
+/**
+ * ENOMEM is memory, ENOSPC any other thing that has run out, EDEADLK a wait of a thread for itself, ETIMEDOUT one for a thread
+ * that does not leave its section: what was asked is done as far as tables go, and making the call again waits again.
+ */
 const ENGINE_ERRNO: ReadonlyMap<string, { readonly errno: ErrnoName; readonly hint: string }> = new Map([
   ["NO_FRAMES", { errno: "ENOMEM", hint: "unmap something, or make the host with a larger memory.arena" }],
   ["NO_DOMAINS", { errno: "ENOSPC", hint: "use one ioasid for several devices, or make the host with more domains" }],
   ["SLOT_LIMIT", { errno: "ENOSPC", hint: "munmap something that is no RAM, or make the host with more slots" }],
   ["SLOT_OVERLAP", { errno: "EEXIST", hint: "host-physical addresses of RAM and devices must not overlap" }],
+  ["IN_SECTION", { errno: "EDEADLK", hint: "make the call after the batch has returned" }],
+  ["PORT_STALLED", { errno: "ETIMEDOUT", hint: "let that port leave its section, or end its thread; then make the call again" }],
 ]);
 
 /** Runs `change`; an `EngineError` that the caller can do something about becomes an `IoctlError`. */

@@ -18,6 +18,7 @@ export const ERRNO = {
   EOVERFLOW: 75,
   EBADFD: 77,
   EOPNOTSUPP: 95,
+  ETIMEDOUT: 110,
 } as const;
 
 export type ErrnoName = keyof typeof ERRNO;

@@ -6,7 +6,7 @@ import { type BindArguments, bindTable, takeTable, unbindTable } from "./bound-t
 import type { Device } from "./device.js";
 import { detachAll } from "./attach.js";
 import { dirtyBitmap, setTracking } from "./dirty-calls.js";
-import { inSection } from "./engine-errno.js";
+import { inSection, withErrno } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import { Ids } from "./ids.js";
 import { deviceInfo, groupState, ioasidInfo } from "./info.js";
@@ -41,7 +41,10 @@ export interface IoasidFdOptions {
 /** What charges a page that several maps cover once: each ioasid (the RFC's rule), or the whole fd. */
 export type Accounting = "ioasid" | "fd";
 
-/** All calls throw IoctlError: EBADF (closed), EFAULT and EINVAL (bad arguments), and what they name. A refused call has changed nothing. */
+/**
+ * All calls throw IoctlError: EBADF (closed), EFAULT and EINVAL (bad arguments), and what they name. A refused call has changed
+ * nothing; but ETIMEDOUT, when a port of another thread does not leave its section: then the same call goes on where it stopped.
+ */
 export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   readonly #context: IoasidContext;
   readonly #ids = new Ids(LAST_IOASID);
@@ -180,7 +183,7 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     takeBoolean(call, "dryRun", arg.dryRun);
     const flags = arg.flags === undefined ? MAP_FLAGS : takeU32(call, "flags", arg.flags);
     if (flags === 0 || flags > MAP_FLAGS) throw badFlags(call, flags, "READ (1), WRITE (2) or both; without flags a map has both");
-    map(ioasid, arg, flags);
+    withErrno(call, () => map(ioasid, arg, flags));
   }
 
   /**
@@ -193,14 +196,14 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     const call = this.#take(R.IOASID_DMA_UNMAP, arg);
     const ioasid = this.find(call, arg.ioasid);
     const flags = arg.flags === undefined ? 0 : takeU32(call, "flags", arg.flags);
-    if (flags === 0) return { size: unmap(ioasid, arg.iova, arg.size) };
+    if (flags === 0) return { size: withErrno(call, () => unmap(ioasid, arg.iova, arg.size)) };
     if (flags !== R.IOASID_DMA_UNMAP_FLAG_ALL) throw badFlags(call, flags, "ALL (2)");
     for (const field of ["iova", "size"] as const) {
       const value = takeU64(call, field, arg[field] ?? 0n);
       if (value === 0n) continue;
       throw new IoctlError("EINVAL", call.name, `${field} must be 0 with the flag ALL, not ${show(value)}`, { field, value, hint: "leave it out" });
     }
-    return { size: unmapAll(ioasid) };
+    return { size: withErrno(call, () => unmapAll(ioasid)) };
   }
 
   /**
@@ -211,12 +214,15 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   bindPgtable(arg: R.BindPgtable): void {
     const call = this.#take(R.IOASID_BIND_PGTABLE, arg);
     const ioasid = this.find(call, arg.ioasid);
-    bindTable(call, ioasid, arg, takeBoolean(call, "dryRun", arg.dryRun));
+    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
+    withErrno(call, () => bindTable(call, ioasid, arg, dryRun));
   }
 
   /** Takes the table away: nothing is mapped then. @throws IoctlError ENOENT (no ioasid, no table), ENOMEM, ENOSPC, EDEADLK, ENODEV. */
   unbindPgtable(arg: R.IoasidArgument): void {
-    unbindTable(this.find(this.#take(R.IOASID_UNBIND_PGTABLE, arg), arg.ioasid));
+    const call = this.#take(R.IOASID_UNBIND_PGTABLE, arg);
+    const ioasid = this.find(call, arg.ioasid);
+    withErrno(call, () => unbindTable(ioasid));
   }
 
   /**
@@ -225,12 +231,16 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
    * (granularity, caches), EDEADLK, ENODEV; then no entry was handled.
    */
   invalidateCache(arg: R.InvalidateCache): { readonly handled: number } {
-    return { handled: invalidate(this.find(this.#take(R.IOASID_INVALIDATE_CACHE, arg), arg.ioasid), arg) };
+    const call = this.#take(R.IOASID_INVALIDATE_CACHE, arg);
+    const ioasid = this.find(call, arg.ioasid);
+    return { handled: withErrno(call, () => invalidate(ioasid, arg)) };
   }
 
   /** Pages are clean when tracking begins. @throws IoctlError ENOENT, EINVAL, EOPNOTSUPP (the IOMMU cannot, a table is bound), EDEADLK, ENODEV. */
   setDirtyTracking(arg: R.SetDirtyTracking): void {
-    setTracking(this.find(this.#take(R.IOASID_SET_DIRTY_TRACKING, arg), arg.ioasid), arg);
+    const call = this.#take(R.IOASID_SET_DIRTY_TRACKING, arg);
+    const ioasid = this.find(call, arg.ioasid);
+    withErrno(call, () => setTracking(ioasid, arg));
   }
 
   /**
@@ -238,7 +248,9 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
    * EOVERFLOW, EOPNOTSUPP (it does not track), EDEADLK, ENODEV.
    */
   getDirtyBitmap(arg: R.GetDirtyBitmap): R.DirtyBitmap {
-    return dirtyBitmap(this.find(this.#take(R.IOASID_GET_DIRTY_BITMAP, arg), arg.ioasid), arg);
+    const call = this.#take(R.IOASID_GET_DIRTY_BITMAP, arg);
+    const ioasid = this.find(call, arg.ioasid);
+    return withErrno(call, () => dirtyBitmap(ioasid, arg));
   }
 
   /** Detaches and unbinds the devices of this fd, unmaps and frees everything. @throws IoctlError EBADF, EDEADLK. */
@@ -246,7 +258,7 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     this.use(CLOSE);
     for (const ioasid of this.#ioasids.values()) if (ioasid.inSection) throw inSection(CLOSE);
     for (const device of this.devices) {
-      detachAll(CLOSE, device);
+      withErrno(CLOSE, () => detachAll(CLOSE, device));
       device.binding = undefined;
     }
     this.devices.clear();

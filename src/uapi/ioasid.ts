@@ -126,9 +126,23 @@ export class Ioasid {
     this.limits = limits;
     this.#devices.add(device);
     this.#wasAttached = true;
-    if (vpasid !== undefined) return this.#attachPasid(device, vpasid, requester.pasid!);
-    device.chain.push(this);
-    this.#regroup(device.group);
+    try {
+      if (vpasid !== undefined) return this.#attachPasid(device, vpasid, requester.pasid!);
+      device.chain.push(this);
+      this.#regroup(device.group);
+    } catch (error) {
+      this.#forget(device, vpasid);
+      throw error;
+    }
+  }
+
+  /** A route was not changed in time: a port of another thread stalls. As if not attached, so that the same call can be made again. */
+  #forget(device: Device, vpasid: number | undefined): void {
+    const ppasid = vpasid === undefined ? undefined : device.pasids.get(vpasid)?.ppasid;
+    if (vpasid === undefined) device.chain.pop();
+    else device.pasids.delete(vpasid);
+    if (ppasid !== undefined) this.#releasePasid(device, vpasid, ppasid);
+    if (!device.isAttachedTo(this)) this.#devices.delete(device);
   }
 
   #attachPasid(device: Device, vpasid: number, ppasid: number): void {
@@ -210,22 +224,34 @@ export class Ioasid {
   detach(call: Call, device: Device, vpasid: number | undefined): void {
     if (this.inSection) throw inSection(call);
     if (this.#devices.size === 1) harvestAll(this);
-    if (vpasid === undefined) device.chain.pop();
-    else this.#detachPasid(device, vpasid);
+    if (vpasid !== undefined) this.#detachPasid(device, vpasid);
+    else this.#leaveChain(device);
     if (!device.isAttachedTo(this)) this.#devices.delete(device);
     this.#regroup(device.group);
     this.limits = limitsOf([...this.#devices]);
     if (this.#devices.size > 0) return;
-    this.domain!.destroy();
+    const domain = this.domain!;
     this.domain = undefined;
+    domain.destroy();
+  }
+
+  /** Still attached if the route is not changed in time. */
+  #leaveChain(device: Device): void {
+    device.chain.pop();
+    try {
+      device.group.route();
+    } catch (error) {
+      device.chain.push(this);
+      throw error;
+    }
   }
 
   #detachPasid(device: Device, vpasid: number): void {
     const { ppasid } = device.pasids.get(vpasid)!;
-    device.pasids.delete(vpasid);
     // Two vPASIDs of a device may share the global pPASID of a space.
-    const shared = [...device.pasids.values()].some((other) => other.ppasid === ppasid);
+    const shared = [...device.pasids].some(([pasid, other]) => pasid !== vpasid && other.ppasid === ppasid);
     if (!shared && this.domain!.detach(device.rid, ppasid) !== "ok") throw new Error(`the route of ${device.name} was refused`);
+    device.pasids.delete(vpasid);
     this.#releasePasid(device, vpasid, ppasid);
   }
 

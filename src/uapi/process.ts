@@ -141,7 +141,7 @@ export class Process {
       throw new IoctlError("ENOENT", MUNMAP.name, reason, { field: "hva", value: start, hint });
     }
     for (const pins of this.#pins) if (pins.overlaps(first, last)) throw stillPinned(start, first, last, pins);
-    this.#unplace(backing, Number((start + backing.delta) >> 12n));
+    withErrno(MUNMAP, () => this.#unplace(backing, Number((start + backing.delta) >> 12n)));
     this.#backings.remove(first);
   }
 

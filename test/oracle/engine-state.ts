@@ -6,7 +6,7 @@ import {
   DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, DOMAIN_SMALL_LG2, DOMAIN_STAGE2,
   DOMAIN_STATE, DOMAIN_UPPER, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS,
   ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ID_LIMIT, OPTIONS, PORT_HASH_SHIFT, PORT_IOTLB, PORT_STATE,
-  RING_CLEAR, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_FIRST, ROUTE_KIND,
+  RING_CLEAR, RING_DROP_IDS, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_FIRST, ROUTE_KIND,
   ROUTE_NEXT, ROUTE_SECOND, ROUTE_TRANSLATE, TAG_ID_SHIFT,
 } from "../../src/engine/layout.js";
 import { slotMemory } from "./guest-memory.js";
@@ -210,7 +210,7 @@ export function dropsSince(engine: EngineView, tail: number): Drop[] {
     const kind = readU32(engine.memory, entry + RING_KIND);
     const tag = readU64(engine.memory, entry + RING_TAG);
     const page = Number(BigInt.asUintN(Number(TAG_ID_SHIFT), tag));
-    const span = readU32(engine.memory, entry + RING_SPAN);
+    const span = kind === RING_DROP_IDS ? 2 * TAG_PAGES - 1 : readU32(engine.memory, entry + RING_SPAN);
     drops.push(kind === RING_CLEAR ? "all" : { id: Number(tag >> TAG_ID_SHIFT), page, span });
   }
   return drops;

@@ -36,6 +36,11 @@ export class ModelIotlb {
     return lists.reduce((sum, list) => sum + list.length, 0);
   }
 
+  /** Translations that an IOTLB may hold now: kept, not dropped, of ids that have an owner. */
+  live(): IterableIterator<Kept> {
+    return this.everyKept();
+  }
+
   /** Says whether this thread uses the port: then its sections do not stop the model from reading it. */
   own(port: number, mine: boolean): void {
     this.copies.own(port, mine);

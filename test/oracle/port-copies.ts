@@ -4,7 +4,7 @@
 // A port is compared with its copy only if its counters moved. On shared memory a port of another thread is read only while
 // it is outside a section, and skipped otherwise: its sets may be half written.
 import {
-  DATA_VALID, IOTLB_SET_BYTES, PORT_ACTIVE, PORT_COUNT_LANES, PORT_COUNT_MISSES, PORT_RING_TAIL,
+  DATA_VALID, IOTLB_SET_BYTES, PORT_ACTIVE, PORT_COUNT_LANES, PORT_COUNT_MISSES, PORT_OPENED, PORT_RING_TAIL,
 } from "../../src/engine/layout.js";
 import { covers, dropsSince, hex, openPorts, OracleError, type Drop, type EngineView, type PortView } from "./engine-state.js";
 import { makeKept, type Kept } from "./kept.js";
@@ -83,7 +83,7 @@ export class PortCopies {
 
   /** Equal while the IOTLB is: only misses fill it, and only the ring and a new owner empty it. */
   private stampOf(port: PortView): string {
-    const counts = [PORT_COUNT_MISSES, PORT_COUNT_LANES, PORT_RING_TAIL];
+    const counts = [PORT_COUNT_MISSES, PORT_COUNT_LANES, PORT_RING_TAIL, PORT_OPENED];
     return counts.map((offset) => readU32(this.engine.memory, port.address + offset)).join();
   }
 }

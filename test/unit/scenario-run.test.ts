@@ -119,7 +119,7 @@ const DEVICE: Required<Omit<DeviceSpec, "parent">> & Record<Exclude<keyof Device
 };
 /** A mediated device has no place of its own. */
 const MEDIATED: readonly DeviceSpec[] = [{ name: "dsa0", rid: 1 }, { name: "mdev1", parent: "dsa0", pasids: "default" }];
-const HOST: Required<HostSpec> & Record<Exclude<keyof HostOptions, "ram" | "firstIotlbId">, unknown> = {
+const HOST: Required<HostSpec> & Record<Exclude<keyof HostOptions, "ram" | "firstIotlbId" | "module">, unknown> = {
   memory: { ram: 0x10000, arena: "0x1000000", shared: false }, iommus: [IOMMU], devices: [DEVICE, ...MEDIATED], lockLimit: "0xffffffffffffffff", strictAttach: true,
   accounting: "fd", slots: 64, routes: 64, domains: 64, ports: { count: 1, iotlbSets: 64, lanes: 64, faults: 64 },
 };

@@ -50,6 +50,48 @@ describe("every bundled trace", () => {
   it("are twelve", () => expect(TRACES).toHaveLength(12));
 });
 
+/** A trace whose every other answer is 1 too high. */
+function altered(name: string): string {
+  let n = 0;
+  return text(name).replaceAll(/^(dma\t.*\t)(0x[0-9a-f]+)$/gm, (line, before: string, answer: string) =>
+    n++ % 2 ? line : `${before}0x${(BigInt(answer) + 1n).toString(16)}`);
+}
+
+describe("on worker threads", () => {
+  const THREE = [BUNDLED, ...TRACES.filter((name) => /amdvi-strict|smmuv3-16k/.test(name))];
+  it.each(THREE)("%s: every answer equals the recorded one", (name) => {
+    const [one, two] = [[], ["--threads", "2"]].map((more) => JSON.parse(ioasid(["replay", "--json", ...more, name]).stdout));
+    const { requests, faults, faultReasons, staleRefused, translations } = one;
+    expect(two).toMatchObject({ mismatches: 0, requests, faults, faultReasons, staleRefused, translations, threads: 2 });
+    expect(two.ports).toHaveLength(2);
+    expect(one.ports).toHaveLength(1);
+    for (const { translations: n, hits, misses, walks, loads } of [...one.ports, ...two.ports]) {
+      expect(n).toBeGreaterThan(0);
+      expect(hits + misses).toBe(n);
+      expect(walks).toBeLessThanOrEqual(misses);
+      expect(loads).toBeGreaterThanOrEqual(walks);
+    }
+    const all = two.ports.reduce((sum: number, port: { translations: number }) => sum + port.translations, 0);
+    expect(all).toBe(translations);
+  });
+
+  it("the same answers differ as on one thread, and the first of them are named", () => {
+    const path = file("half.trace", altered(BUNDLED));
+    const [one, two] = [[], ["--threads", "2"]].map((more) => ioasid(["replay", "--json", ...more, path]));
+    expect([one?.status, two?.status]).toEqual([3, 3]);
+    expect(JSON.parse(two!.stdout).mismatches).toBe(38_600);
+    expect(JSON.parse(two!.stdout).firstMismatches).toHaveLength(10);
+    expect(JSON.parse(one!.stdout).mismatches).toBe(38_600);
+  });
+
+  it("several runs, and a table with a line a port", () => {
+    const run = ioasid(["replay", "--threads", "2", "--repeat", "2"]);
+    expect(run.status).toBe(0);
+    expect(run.stdout).toContain("all 154,400 answers equal");
+    expect(run.stdout).toMatch(/entries read/);
+  });
+});
+
 describe("the command", () => {
   it("replays the bundled trace without arguments, several times, and prints a table", () => {
     const run = ioasid(["replay", "--repeat", "3"]);
@@ -101,7 +143,8 @@ describe("the command", () => {
     expect(ioasid(["--version"]).stdout.trim()).toBe(version);
     expect(ioasid(["--help"])).toMatchObject({ status: 0, stdout: expect.stringContaining("replay") });
     expect(ioasid(["replay", "--help"])).toMatchObject({ status: 0, stdout: expect.stringContaining("--repeat") });
-    for (const args of [[], ["nothing"], ["replay", "--what"], ["replay", "--repeat", "0"], ["replay", "--repeat", "x"], ["replay", "--iommu", "x"]]) {
+    for (const args of [[], ["nothing"], ["replay", "--what"], ["replay", "--repeat", "0"], ["replay", "--repeat", "x"], ["replay", "--iommu", "x"],
+      ["replay", "--threads", "65"], ["replay", "--threads", "-1"]]) {
       expect(ioasid(args).status, args.join(" ")).toBe(2);
     }
   });

@@ -1,5 +1,6 @@
 // Guest memory through the engine's slots: structures are read where the walker reads tables. Imports the engine.
-import type { Engine, Span } from "../../engine/engine.js";
+import type { Span } from "../../engine/access.js";
+import type { Engine } from "../../engine/engine.js";
 import type { TableMemory } from "./structure.js";
 
 export class SlotMemory implements TableMemory {
