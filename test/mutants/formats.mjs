@@ -20,7 +20,7 @@ export const FORMATS = [
   },
   {
     name: "x86-64: dirty bit in a read-only leaf", peer: "missed", tests: SPECS,
-    edits: [edit("x86-64", "ACCESSED | (perm & PERM_W ? DIRTY : 0);", "ACCESSED | DIRTY;")],
+    edits: [edit("x86-64", "((perm & (PERM_W | PERM_CLEAN)) == PERM_W ? DIRTY : 0);", "(perm & PERM_CLEAN ? 0 : DIRTY);")],
   },
   {
     name: "AMD v1: size code off by one, read and written alike", peer: "missed", tests: SPECS,
@@ -28,11 +28,11 @@ export const FORMATS = [
   },
   {
     name: "Arm: read-only ignored", peer: "missed", tests: SPECS,
-    edits: [edit("aarch64-stage1", "ACCESSED | (perm & PERM_W ? 0 : READ_ONLY)", "ACCESSED")],
+    edits: [edit("aarch64-stage1", "!(perm & PERM_W) ? READ_ONLY :", "!(perm & PERM_W) ? 0 :")],
   },
   {
     name: "Arm: no access flag in a leaf", peer: "missed", tests: SPECS,
-    edits: [edit("aarch64-stage1", "never | ACCESSED | (perm", "never | (perm")],
+    edits: [edit("aarch64-stage1", "perm & PERM_UNUSED ? 0 : ACCESSED;", "0;")],
   },
   {
     name: "Arm 64K: highest output bit lost", peer: "missed", tests: SPECS,
@@ -100,6 +100,6 @@ export const FORMATS = [
   },
   {
     name: "Arm: cleaning leaves the page writable", tests: SPECS,
-    edits: [edit("aarch64-stage1", "cleaned(leaf: u64): u64 { return leaf | READ_ONLY; }", "cleaned(leaf: u64): u64 { return leaf; }")],
+    edits: [edit("aarch64-stage1", "leaf : leaf | DIRTY_MODIFIER | READ_ONLY;", "leaf : leaf | DIRTY_MODIFIER;")],
   },
 ];

@@ -1,6 +1,7 @@
 // Defects in map, unmap, dirty collection, invalidation after them, and the frame pool.
 const edit = (file, find, replace) => ({ file: `assembly/${file}.ts`, find, replace });
 const MAPS = ["test/unit/engine-map.test.ts", "test/unit/engine-frames.test.ts", "test/unit/conformance.test.ts"];
+const SHADOWS = ["test/unit/engine-shadow.test.ts"];
 const CONFORMANCE = ["test/unit/conformance.test.ts"];
 const IOTLB = ["test/unit/engine-iotlb.test.ts"];
 
@@ -15,7 +16,7 @@ export const TABLES = [
   },
   {
     name: "map: input range not checked", peer: "seen", tests: MAPS,
-    edits: [edit("table/map", "if ((((first + bias) | (last + bias)) & high) != 0) return STATUS_RANGE;", "")],
+    edits: [edit("table/map", "return Check.isInput(domain, first, last) ? STATUS_OK : STATUS_RANGE;", "return STATUS_OK;")],
   },
   {
     name: "map: a range that runs out of frames is begun", peer: "seen", tests: MAPS,
@@ -87,6 +88,19 @@ export const TABLES = [
   },
   {
     name: "dirty: a leaf that the range cuts is cleaned", tests: MAPS,
-    edits: [edit("table/dirty", "clear && whole)) bytes", "clear)) bytes")],
+    edits: [edit("table/dirty", "    if (end - at == lowBits(lg2)) leafDirty", "    leafDirty")],
+  },
+  {
+    name: "merge: permissions of the parent do not count", tests: SHADOWS,
+    edits: [edit("table/merge-pages", "f.permissions(f.start(), pte, flags) & perm;", "perm;")],
+  },
+  {
+    name: "merge: a leaf of the child may reach over leaves of the parent", tests: SHADOWS,
+    edits: [edit("table/merge-pages", "perm | marksLeft(child), lowBits(lg2 + 1));", "perm | marksLeft(child), ~(<u64>0));"),
+      edit("table/merge-pages", "hpa, lowBits(lg2 + 1));\n  putFrom", "hpa, ~(<u64>0));\n  putFrom")],
+  },
+  {
+    name: "dirty: tracking begins with leaves that count as written", tests: ["test/unit/engine-dirty.test.ts"],
+    edits: [edit("table/dirty", "const wanted = track ? f.cleaned(pte)", "const wanted = track ? pte")],
   },
 ];

@@ -97,11 +97,11 @@ export const TRANSLATION = [
   },
   {
     name: "IOTLB: bits of the iova above the tag are ignored", tests: IOTLB,
-    edits: [edit("translate", "((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) | (<u64>need", "(<u64>need")],
+    edits: [edit("lookup", "((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) | (<u64>need", "(<u64>need")],
   },
   {
     name: "IOTLB: permissions of an entry are not looked at", tests: IOTLB,
-    edits: [edit("translate", " | (<u64>need & ~(data & PERM_MASK));", ";")],
+    edits: [edit("lookup", " | (<u64>need & ~(data & PERM_MASK));", ";"), edit("lookup", "v128.andnot(wanted, i64x2.shl(v128.and(data, i64x2.splat(PERM_MASK)), NEED_SHIFT))", "v128.andnot(wanted, i64x2.shl(i64x2.splat(PERM_MASK), NEED_SHIFT))")],
   },
   {
     name: "attach: a moved route keeps the address rule of the table that it led to before", peer: "missed", tests: IOTLB,
@@ -109,7 +109,7 @@ export const TRANSLATION = [
   },
   {
     name: "IOTLB: a new domain may take the ids of the one before", tests: IOTLB,
-    edits: [edit("invalidate", "  store<u32>(engine, id + 2, ENGINE_ID_NEXT);\n  store<u32>(domain, id, DOMAIN_ID);\n  atomic", "  store<u32>(domain, id, DOMAIN_ID);\n  atomic")],
+    edits: [edit("invalidate", "  store<u32>(engine, id + 2, ENGINE_ID_NEXT);\n  store<u32>(domain, id, DOMAIN_ID);\n  rewrite", "  store<u32>(domain, id, DOMAIN_ID);\n  rewrite")],
   },
   {
     name: "IOTLB: domains above a changed second stage keep their entries", tests: NESTED,
