@@ -76,6 +76,34 @@ describe("once the call has returned, no thread uses the old translation", () =>
     }
   });
 
+  it("a change of the parent waits for readers of a child: a shadow, and a guest's table above the parent's", async () => {
+    for (const bound of [false, true]) {
+      const host = await createHost({ memory: { ...SHARED, ram: 1 << 20 }, iommus: [{ preset: "vtd-scalable", stage: 2 }] });
+      host.process.mmap({ hva: 0n, size: 0x10000n });
+      // The guest's table, 4 levels at 0x4000: iova 0x2000 -> 0x1000.
+      const words = new BigUint64Array(host.process.bytes(0n, 0x10000).slice().buffer);
+      [0x5027n, 0x6027n, 0x7027n].forEach((pte, n) => (words[(0x4000 + n * 0x1000) / 8] = pte));
+      words[0x7010 / 8] = 0x1067n;
+      host.process.bytes(0n, 0x10000).set(new Uint8Array(words.buffer));
+      const ioasidFd = host.open("/dev/ioasid");
+      const deviceFd = host.open("/dev/vfio/devices/dev1");
+      deviceFd.bindIoasidFd({ ioasidFd });
+      const parent = ioasidFd.alloc();
+      deviceFd.attachIoasid({ ioasid: parent });
+      for (const page of [0x0n, 0x1000n, 0x4000n]) ioasidFd.dmaMap({ ioasid: parent, iova: page, vaddr: page, size: page === 0x4000n ? 0x4000n : 0x1000n });
+      const child = ioasidFd.createNesting({ parent });
+      deviceFd.attachIoasid({ ioasid: child });
+      if (bound) ioasidFd.bindPgtable({ ioasid: child, addr: 0x4000, format: { kind: "x86-64", levels: 4 } });
+      else ioasidFd.dmaMap({ ioasid: child, iova: 0x2000, vaddr: 0x1000, size: 0x1000 });
+      expect(host.device("dev1").dma().translate(0x2000n)).toBe(0x1_0000_1000n);
+      const reader = await start(host.engine, "hold", { route: host.engine.route(0x20), iova: 0x2000, milliseconds: HELD });
+      expect(reader.left).toBe(false);
+      ioasidFd.dmaUnmap({ ioasid: parent, iova: 0x1000, size: 0x1000 });
+      expect(reader.left).toBe(true);
+      expect(() => host.device("dev1").dma().translate(0x2000n)).toThrow(/not-present/);
+    }
+  });
+
   it("a map waits for nobody: it takes nothing away", async () => {
     const { engine, domain, reader } = await held(20_000);
     expect(engine.map(domain, 0x2000n, 0x2fffn, 0x6000n, RW)).toBe(L.STATUS_OK);
