@@ -8,7 +8,7 @@ import { leafRunsOf } from "../../src/iommu/leaf-runs.js";
 import type { Piece } from "../../src/iommu/domain.js";
 import { expectNoLeaks } from "../oracle/frame-leaks.js";
 import { GEOMETRIES, type Geometry } from "./conformance-geometries.js";
-import { askOne, fixture, W, type Fixture } from "./engine-fixture.js";
+import { askOne, fixture, RW, VTD48, W, type Fixture } from "./engine-fixture.js";
 import { runs } from "./table-plans.js";
 
 const bytes = (lg2: number): bigint => 1n << BigInt(lg2);
@@ -191,6 +191,16 @@ describe.each(DIVERSE.map((geometry) => [geometry.name, geometry] as const))("%s
 });
 
 describe("neighbouring leaves of the parent", () => {
+  it("do not make a larger one of the child, though its addresses would allow it", async () => {
+    const { engine, domain: parent } = await fixture();
+    const [mib2, gib] = [bytes(21), bytes(30)];
+    // The parent's input is 2 MiB off, so its gigabyte is 512 leaves; the child's input and the output are both aligned to it.
+    expect(engine.map(parent, mib2, mib2 + gib - 1n, gib, RW)).toBe(L.STATUS_OK);
+    const child = engine.createDomain(VTD48);
+    expect(engine.merge(child, parent, gib, 2n * gib - 1n, mib2, RW)).toBe(L.STATUS_OK);
+    expect(engine.leafRuns(child, gib, 2n * gib - 1n)).toEqual([{ first: gib, last: 2n * gib - 1n, hpa: gib, perm: RW, lg2: 21 }]);
+  });
+
   it.each(DIVERSE.map((geometry) => [geometry.name, geometry] as const))("%s: whose outputs do not follow each other, entered at any point", async (_name, geometry) => {
     const { engine, domain: parent } = await fixture(geometry.options, { memory: { ram: 0, arena: 32 << 20 } });
     const child = engine.createDomain(geometry.options);
