@@ -51,8 +51,9 @@ export function bindTable(call: Call, space: Ioasid, arg: BindArguments, dryRun:
   if (space.inSection) throw inSection(call);
   const domain = createBoundDomain(call, space, device.iommu, table);
   if (dryRun) return void domain.destroy();
-  space.pgtable = table;
+  // Bound only once all DMA goes there: until then the same call can be made again.
   space.replaceDomain(domain);
+  space.pgtable = table;
 }
 
 /** The table that the arguments describe, in addresses of `parent`. What no IOMMU there walks is refused; without one, attach does. */
@@ -96,6 +97,6 @@ export function unbindTable(space: Ioasid): void {
   if (domain?.inSection) throw inSection(UNBIND);
   const [device] = space.devices;
   const empty = device && space.buildShadow(UNBIND, device);
-  space.pgtable = undefined;
   if (empty !== undefined) space.replaceDomain(empty);
+  space.pgtable = undefined;
 }

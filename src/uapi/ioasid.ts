@@ -207,13 +207,10 @@ export class Ioasid {
   /** A table with all maps. Nothing leads to it yet, so one that cannot take them all is just dropped. */
   buildShadow(call: Call, { name, iommu }: Device): Domain {
     const domain = withErrno(call, () => iommu.createDomain({ trackDirty: tracksDirty(this) }));
-    for (const { value: area } of this.areas) {
-      const status = this.source.fill(domain, area);
-      if (status === "ok") continue;
-      domain.destroy();
-      throw attachRefused(call, status, this.number, name);
-    }
-    return domain;
+    const status = this.source.fillAll(domain, Array.from(this.areas, ({ value }) => value));
+    if (status === "ok") return domain;
+    domain.destroy();
+    throw attachRefused(call, status, this.number, name);
   }
 
   /**
@@ -273,6 +270,8 @@ export class Ioasid {
     this.areas.clear();
     const { pins } = this.source;
     if (pins !== undefined && pins !== this.context.pins) this.context.process.dropPins(pins);
+    // There without a device only after an attach that a port of another thread held up.
+    this.domain?.destroy();
     this.parent?.children.delete(this);
   }
 }

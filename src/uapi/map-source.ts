@@ -35,6 +35,8 @@ export interface MapSource {
   pieces(area: Area): Piece[];
   /** Maps what lies behind the area in a table. */
   fill(domain: Domain, area: Area): MapStatus;
+  /** The same for all areas of a space, ascending. The table is empty, and dropped if this is refused. */
+  fillAll(domain: Domain, areas: readonly Area[]): MapStatus;
   keep(area: Area): void;
   drop(area: Area): void;
 }
@@ -104,6 +106,14 @@ export class ProcessSource implements MapSource {
     return domain.map(this.pieces(area));
   }
 
+  fillAll(domain: Domain, areas: readonly Area[]): MapStatus {
+    for (const area of areas) {
+      const status = this.fill(domain, area);
+      if (status !== "ok") return status;
+    }
+    return "ok";
+  }
+
   keep(area: Area): void {
     const free = this.#registered.inUse;
     for (const { first, last, charged } of this.#backings(area)) {
@@ -146,6 +156,11 @@ export class ParentSource implements MapSource {
 
   fill(domain: Domain, { first, last, target, perm }: Area): MapStatus {
     return domain.merge(this.#parent.domain!, firstByte(first), firstByte(target), firstByte(last - first + 1), perm);
+  }
+
+  fillAll(domain: Domain, areas: readonly Area[]): MapStatus {
+    return domain.mergeAll(this.#parent.domain!, areas.map(({ first, last, target, perm }) =>
+      ({ iova: firstByte(first), target: firstByte(target), size: firstByte(last - first + 1), perm })));
   }
 
   keep(area: Area): void {
