@@ -46,7 +46,7 @@ export class HostDevice {
     const requester = pasid === undefined ? this.#device.requester : this.#device.requesterOf(pasid);
     if (requester === undefined) throw new EngineError("BAD_ARGUMENT", `no ioasid is attached to PASID ${pasid} of ${this.name}`, "pasid", pasid);
     const binding = this.#host.labelOf(this.name);
-    return { name: this.name, ...requester, vpasid: pasid, label: binding?.label, cookie: binding?.cookie };
+    return { name: this.name, ...requester, vpasid: pasid, label: binding?.label, cookie: binding?.cookie, pageRequests: this.#device.pageRequests };
   }
 
   /** Says what becomes of ENQCMD to this device; undefined: its portal is closed. Throws EngineError BAD_ARGUMENT if it has none. */
@@ -69,7 +69,8 @@ export class HostDevice {
   #view(pasid: (() => number | undefined) | undefined, route: () => number): DmaView {
     const { name } = this;
     const binding = () => this.#host.labelOf(name);
-    return new DmaView(this.#host.engine, this.#host.port, { name, binding, route, pasid: pasid ?? (() => undefined) });
+    const [pageRequests, reported] = [() => this.#device.pageRequests, () => this.#host.drainFaults()];
+    return new DmaView(this.#host.engine, this.#host.port, { name, binding, route, pasid: pasid ?? (() => undefined), pageRequests, reported });
   }
 
   #fixed(requester: Requester): () => number {

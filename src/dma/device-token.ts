@@ -13,6 +13,8 @@ export interface DeviceToken {
   readonly vpasid: number | undefined;
   readonly label: number | undefined;
   readonly cookie: bigint | undefined;
+  /** It asks for missing pages. */
+  readonly pageRequests: boolean;
 }
 
 /** A device as a device model on this thread sees it. */
@@ -32,8 +34,10 @@ export interface ConnectedDevice {
  * Throws EngineError NO_PORTS.
  */
 export function connectDevice(engine: EngineAccess, token: DeviceToken, port: Port = engine.openPort()): ConnectedDevice {
-  const { name, rid, pasid, vpasid, label, cookie } = token;
+  const { name, rid, pasid, vpasid, label, cookie, pageRequests } = token;
   const binding = () => (label === undefined ? undefined : { label, cookie });
   const route = engine.route(rid, pasid);
-  return { name, rid, port, route, dma: () => new DmaView(engine, port, { name, binding, route: () => route, pasid: () => vpasid }) };
+  // Whoever awaits faults on the host's thread has been woken by the push itself.
+  const requester = { name, binding, route: () => route, pasid: () => vpasid, pageRequests: () => pageRequests, reported: () => undefined };
+  return { name, rid, port, route, dma: () => new DmaView(engine, port, requester) };
 }

@@ -20,6 +20,10 @@ export interface Requester {
   route(): number;
   /** The vPASID that faults report; undefined: DMA without one. */
   pasid(): number | undefined;
+  /** The device asks for missing pages. */
+  pageRequests(): boolean;
+  /** Something was put into the engine's fault queue: on the host's thread the host takes it at once. */
+  reported(): void;
 }
 
 function checkIova(call: string, iova: unknown): bigint {

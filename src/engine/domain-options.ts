@@ -28,6 +28,8 @@ export interface DomainOptions {
   guestRoot?: bigint;
   /** The domain, without one of its own, that translates a guest's table addresses and output. */
   stage2?: number;
+  /** Refusals of the domain's own stage can be asked for as pages. Default false. */
+  pageRequests?: boolean;
   /** The guest's domain that serves iovas with bit 55 set. Arm stage 1 only; granule and options are each half's own. */
   upper?: number;
 }

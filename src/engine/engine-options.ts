@@ -21,6 +21,12 @@ export interface EngineOptions {
     /** Fault records that a port keeps, a power of two, 4..2^20. Default 1024. */
     faults?: number;
   };
+  faultQueue?: {
+    /** Records of faults that wait for the host, a power of two. Default 1024. */
+    records?: number;
+    /** Accesses that wait for pages at once, a power of two. Default 1024. */
+    stalls?: number;
+  };
   /** The engine's code for that kind of memory, compiled already. Default: it is loaded from beside this file. */
   module?: WebAssembly.Module;
   /** First IOTLB id, 2..2^19-2, even. Only tests of the wrap need another than 2. */
