@@ -2,9 +2,7 @@
 // Imports every layer but trace and cli.
 import { Engine, type EngineOptions } from "./engine/engine.js";
 import { EngineError, integerIn } from "./engine/errors.js";
-import { FaultQueue } from "./engine/fault-queue.js";
 import type { Port } from "./engine/port.js";
-import { Stalls } from "./engine/stalls.js";
 import { type DeviceOptions, deviceSpecs } from "./host-devices.js";
 import { HostDevice } from "./host-device.js";
 import { Iommu } from "./iommu/iommu.js";
@@ -116,8 +114,7 @@ export async function createHost(options: HostOptions = {}): Promise<SimulatedHo
   const made = makeIommus(engine, iommus);
   const ram = makeRam(engine, options);
   const faults = {
-    queue: new FaultQueue(engine), stalls: new Stalls(engine), depth, inSection: () => engine.inSection,
-    shared: engine.memory.buffer instanceof SharedArrayBuffer,
+    queue: engine.faultQueue, stalls: engine.stalls, depth, inSection: () => engine.inSection, shared: engine.shared,
   };
   return new SimulatedHost(engine, { engine, iommus: made, devices: deviceSpecs(devices, made), ram, lockLimit, strictAttach, accounting, faults });
 }

@@ -141,10 +141,11 @@ export class ScenarioRun {
     return (info as { locked: bigint }).locked;
   }
 
-  async #dma(step: DmaStep, number: number): Promise<unknown> {
+  /** A device that does not wait for pages: what a step expects must come out of it. */
+  #dma(step: DmaStep, number: number): unknown {
     const view = this.#view(step.dma, step.pasid, number);
-    if ("read" in step) return view.read(this.#resolve(step.read, number) as bigint, readLength(step));
-    return view.write(this.#resolve(step.write, number) as bigint, bytesOf(step));
+    if ("read" in step) return view.readSync(this.#resolve(step.read, number) as bigint, readLength(step));
+    return view.writeSync(this.#resolve(step.write, number) as bigint, bytesOf(step));
   }
 
   #translate(step: TranslateStep, number: number): bigint {
