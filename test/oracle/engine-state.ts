@@ -4,7 +4,7 @@ import {
   DOMAIN_ACCESS_FAULT, DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_ID, DOMAIN_LIVE,
   DOMAIN_INPUT_LG2, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_NESTED, DOMAIN_OUTPUT_LG2, DOMAIN_PASID, DOMAIN_RESERVED_LEAF,
   DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, DOMAIN_SMALL_LG2, DOMAIN_STAGE2,
-  DOMAIN_STATE, DOMAIN_TABLE, DOMAIN_UPPER, DOMAIN_USERS, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES, ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS,
+  DOMAIN_STATE, DOMAIN_TABLE, DOMAIN_UPPER, DOMAIN_USERS, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_LOCK, ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES, ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS,
   ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ID_LIMIT, OPTIONS, PASID_TABLE_BYTES, PASID_TABLE_STAGE2, PASID_TABLE_STATE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_STATE,
   RING_CLEAR, RING_DROP_IDS, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_FIRST, ROUTE_KIND,
   ROUTE_NEXT, ROUTE_SECOND, ROUTE_TABLE, ROUTE_TRANSLATE, TAG_ID_SHIFT,
@@ -166,6 +166,22 @@ function checkClassWords(engine: EngineView, index: number, domain: LiveDomain):
     const held = readU64(engine.memory, route + offset);
     if (wanted.includes(held)) continue;
     throw new OracleError(`route ${index} carries ${hex(held)}, domain ${domain.index} has ${wanted.map(hex).join()}`);
+  }
+}
+
+/** Looks at the lock before a port that holds it counts as one that never gives it back. */
+const MOST_LOOKS = 1e6;
+
+/** Runs `look` while no port publishes an entry of a PASID table: with the engine's lock, unless a change or a port that is stuck has it. */
+export function withoutPublications(engine: EngineView, look: () => void): void {
+  const words = new Int32Array(engine.memory.buffer);
+  const lock = (engine.address + ENGINE_LOCK) >>> 2;
+  let holder = Atomics.compareExchange(words, lock, 0, 1);
+  for (let looks = MOST_LOOKS; holder !== 0 && holder !== 1 && looks > 0; looks--) holder = Atomics.compareExchange(words, lock, 0, 1);
+  try {
+    look();
+  } finally {
+    if (holder === 0) Atomics.store(words, lock, 0);
   }
 }
 
