@@ -1,6 +1,7 @@
 // Defects in reading, publishing and dropping the entries of PASID tables.
 const edit = (file, find, replace) => ({ file: `assembly/${file}.ts`, find, replace });
 const TABLES = ["test/unit/engine-pasid-tables.test.ts"];
+const DECODERS = ["test/unit/pasid-decoders-property.test.ts"];
 
 export const PASIDS = [
   {
@@ -33,6 +34,14 @@ export const PASIDS = [
   {
     name: "pasid: reserved words of a VT-d entry do not refuse", tests: TABLES,
     edits: [edit("pasid/vtd", "third & (THIRD_RESERVED | beyond) || last)", "third & (THIRD_RESERVED | beyond))")],
+  },
+  {
+    name: "pasid: a root beyond IPS is taken", tests: DECODERS,
+    edits: [edit("pasid/smmuv3", "  if (root & ~lowBits(outputLg2)) return false;\n", "")],
+  },
+  {
+    name: "pasid: HD counts without HA", tests: DECODERS,
+    edits: [edit("pasid/smmuv3", "word & HA && word & HD ? DOMAIN_SET_DIRTY", "word & HD ? DOMAIN_SET_DIRTY")],
   },
   {
     name: "pasid: stage 2's refusal of a table does not name the address", tests: TABLES,
