@@ -50,6 +50,18 @@ describe.each(KINDS)("%s", (_name, kind) => {
     expect(go(port, pasid(7)).hpa).toBe(at(8));
   });
 
+  it("of a dropped entry no page is found under the one that takes its place", async () => {
+    const { engine, port, pasid, enter, table, write } = await guest(kind, { cache: 1 });
+    const second = (n: bigint): void => write(0x20000n + n * 4n * PAGE + 3n * PAGE + 0x124n * 8n, (DATA + (n + 1n) * PAGE) | kind.leaf);
+    enter(3);
+    second(3n);
+    second(9n);
+    for (const page of [0n, PAGE]) expect(askOne(port, pasid(3), IOVA + page, R).hpa).toBe(RAM + DATA + 3n * PAGE + page);
+    enter(3, 9);
+    engine.dropPasids(table, 3);
+    for (const page of [0n, PAGE]) expect(askOne(port, pasid(3), IOVA + page, R).hpa).toBe(RAM + DATA + 9n * PAGE + page);
+  });
+
   it("changed page tables hold once they are invalidated, by range and whole", async () => {
     const { engine, port, pasid, enter, table } = await guest(kind);
     for (const drop of [() => engine.invalidatePasid(table, 3, IOVA, IOVA + 0xfffn), () => engine.invalidatePasid(table, 3)]) {
