@@ -29,6 +29,7 @@ export interface HostSpec {
   readonly routes?: NumberText;
   readonly domains?: NumberText;
   readonly faultQueue?: Readonly<Partial<Record<"records" | "stalls" | "depth", NumberText>>>;
+  readonly pasidTables?: NumberText;
   readonly ports?: Readonly<Partial<Record<"count" | "iotlbSets" | "lanes" | "faults", NumberText>>>;
 }
 
