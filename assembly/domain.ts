@@ -49,6 +49,17 @@ class TakeShape extends Operation {
   }
 }
 
+/** Which of two stages the tables of a format serve. */
+@unmanaged
+@final
+class Stage extends Operation {
+  run<F extends Format>(_engine: usize, _domain: usize, _a: u64, _b: u64, _c: u64, _d: u32): u64 { return changetype<F>(0).stage(); }
+}
+
+function stageOf(format: u32): u32 {
+  return <u32>dispatch<Stage>(format, 0, 0, 0, 0, 0, 0);
+}
+
 /** Stores the address rule (RULE_*) for iovas of widthLg2 bits. */
 function setRule(domain: usize, rule: u32, widthLg2: u32): void {
   const tbi = (rule & RULE_TBI) != 0;
@@ -130,9 +141,10 @@ function fillDomain(
   if (flags & DOMAIN_NESTED) use(engine, domain, stage2);
   if (flags & DOMAIN_HALVES) use(engine, domain, upper);
   const mixed = flags & DOMAIN_HALVES && load<u32>(domainAt(engine, upper), DOMAIN_FORMAT) != format;
-  if (flags & DOMAIN_NESTED || mixed) store<u32>(domain, flags | DOMAIN_EXACT, DOMAIN_FLAGS);
+  const twisted = flags & DOMAIN_NESTED && (stageOf(format) != 1 || stageOf(load<u32>(domainAt(engine, stage2), DOMAIN_FORMAT)) != 2);
+  if (twisted || mixed) store<u32>(domain, flags | DOMAIN_EXACT, DOMAIN_FLAGS);
   store<u32>(domain, 1, DOMAIN_STATE);
-  store<u32>(engine, load<u32>(engine, ENGINE_WALKERS) | (1 << Walker.of(domain)), ENGINE_WALKERS);
+  store<u64>(engine, load<u64>(engine, ENGINE_WALKERS) | (<u64>1 << Walker.of(domain)), ENGINE_WALKERS);
   flush(engine, domain);
   return index;
 }

@@ -7,7 +7,7 @@ import {
 } from "./layout";
 
 /** 2^64 / golden ratio: spreads page numbers of equal stride over all sets. */
-const HASH: u64 = 0x9e3779b97f4a7c15;
+export const HASH: u64 = 0x9e3779b97f4a7c15;
 const CLASS_LG2: u64 = 0x3f;
 /** After this many fills of the second class in a row it becomes the first. */
 const STREAK: u32 = 4;

@@ -1,8 +1,8 @@
 // Accessors of the records that every lane passes through: request, route, domain. Imports layout only.
 import {
-  DOMAIN_BYTES, DOMAIN_EXACT, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_STAGE2, DOMAIN_UPPER,
+  DOMAIN_BYTES, DOMAIN_EXACT, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_NESTED, DOMAIN_STAGE2, DOMAIN_UPPER,
   ENGINE_DOMAINS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, HALF_BIT, PERM_MASK, PORT_ENGINE, REQUEST_IOVA, REQUEST_NEED,
-  REQUEST_ROUTE, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_NONE, WALKER_EXACT,
+  REQUEST_ROUTE, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_NONE, WALKER_EXACT, WALKER_FORMAT_SHIFT, WALKER_GUEST, WALKER_NESTED,
 } from "./layout";
 
 @unmanaged
@@ -54,6 +54,9 @@ export abstract class Walker {
   /** WALKER_EXACT, or which batch walker serves the domain. */
   @inline static of(domain: usize): u32 {
     const flags = load<u32>(domain, DOMAIN_FLAGS);
-    return flags & DOMAIN_EXACT ? WALKER_EXACT : (load<u32>(domain, DOMAIN_FORMAT) << 1) | (flags & DOMAIN_GUEST);
+    if (flags & DOMAIN_EXACT) return WALKER_EXACT;
+    const guest = flags & DOMAIN_GUEST ? WALKER_GUEST : 0;
+    const nested = flags & DOMAIN_NESTED ? WALKER_NESTED : 0;
+    return (load<u32>(domain, DOMAIN_FORMAT) << WALKER_FORMAT_SHIFT) | guest | nested;
   }
 }

@@ -6,7 +6,7 @@ import {
   PORT_REFUSED, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_RING_TAIL, PORT_SCRATCH, PORT_WALK, REQUEST_BYTES,
   REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_BLOCKED,
   ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE, ROUTE_TRANSLATE, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2,
-  WALK_LEVEL, WALK_PERM, WALK_PTE, WALK_STAGE, WALK_STEPS, WALKER_EXACT,
+  WALK_LEVEL, WALK_PERM, WALK_PTE, WALK_STAGE, WALK_STEPS, WALKER_EXACT, WALKER_FORMAT_SHIFT,
 } from "./layout";
 import { Count } from "./counters";
 import {
@@ -140,13 +140,13 @@ function answerMisses(engine: usize, port: usize, requests: u32, results: u32, m
   Count.misses(port, missed);
   const misses = <usize>load<u32>(port, PORT_MISSES);
   let left = missed;
-  let walkers = load<u32>(engine, ENGINE_WALKERS) & ~(1 << WALKER_EXACT);
+  let walkers = load<u64>(engine, ENGINE_WALKERS) & ~(<u64>1 << WALKER_EXACT);
   const first = walkerOf(port, Request.at(requests, load<u32>(misses)));
   while (walkers && left) {
     // Lanes of a batch mostly belong together: the walker of the first is asked first, and often it is the only one.
-    const walker = walkers & (1 << first) ? first : <u32>ctz(walkers);
-    walkers &= ~(1 << walker);
-    left = <u32>dispatch<WalkMisses>(walker >> 1, engine, port, left, 0, 0, walker);
+    const walker = walkers & (<u64>1 << first) ? first : <u32>ctz(walkers);
+    walkers &= ~(<u64>1 << walker);
+    left = <u32>dispatch<WalkMisses>(walker >> WALKER_FORMAT_SHIFT, engine, port, left, 0, 0, walker);
   }
   let walks = missed;
   for (let i: u32 = 0; i < left; i++) {
