@@ -5,7 +5,7 @@ import {
   PORT_ACTIVE, PORT_CAPACITY, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES,
   PORT_REFUSED, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_RING_TAIL, PORT_SCRATCH, PORT_WALK, REQUEST_BYTES,
   REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_BLOCKED,
-  ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE, ROUTE_TRANSLATE, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2,
+  ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE, ROUTE_TRANSLATE, TAG_PLAIN_BITS, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2,
   WALK_LEVEL, WALK_PERM, WALK_PTE, WALK_STAGE, WALK_STEPS, WALKER_EXACT, WALKER_FORMAT_SHIFT,
 } from "./layout";
 import { Count } from "./counters";
@@ -26,8 +26,52 @@ import { walkExact } from "./table/walk";
 const IDENTITY_RESULT: u64 = (<u64>1 << RESULT_IDENTITY_BIT) | (<u64>63 << RESULT_RUN_SHIFT);
 /** A guest that keeps changing an entry under the walk is refused after this many. */
 const MOST_TRIES: u32 = 64;
-/** More groups of four refused than this and a quarter of those seen: the rest of the batch is looked up lane by lane. */
+/**
+ * More groups of four refused than this and a sixth of those seen: in what is left of the batch misses are collected without a
+ * branch. When of the first so many lanes nearly all are, the others are looked up one by one: a branch that is always taken is free.
+ */
 const MOST_REFUSED: usize = 4;
+const REFUSED_PART: usize = 6;
+const SAMPLE_LANES: usize = 128;
+const NEARLY_ALL: usize = 112;
+
+/**
+ * Looks up requests first..end in groups of four, none of which is waited for: lanes that their first class does not answer are
+ * written to the list at `miss`, and tried there one by one. Answers the end of the list.
+ */
+function collect(port: usize, requests: usize, first: usize, end: usize, miss: usize): usize {
+  const engine = <usize>load<u32>(port, PORT_ENGINE);
+  const routes = <usize>load<u32>(engine, ENGINE_ROUTES);
+  const routeMask = load<u32>(engine, ENGINE_ROUTE_MASK);
+  const iotlb = <usize>load<u32>(port, PORT_IOTLB);
+  const hashShift: u64 = load<u32>(port, PORT_HASH_SHIFT);
+  const results = <usize>load<u32>(port, PORT_RESULTS);
+  let last = miss;
+  let lane = <u32>(first - requests) >> 4;
+  let result = results + (lane << 3);
+  for (let request = first; request < end; request += Quad.REQUESTS) {
+    last = Quad.collect(request, result, routes, routeMask, iotlb, hashShift, lane, last);
+    result += Quad.RESULTS;
+    lane += 4;
+  }
+  let kept = miss;
+  for (let at = miss; at < last; at += 4) {
+    const left = load<u32>(at);
+    const request = Request.at(requests, left);
+    const route = Route.at(routes, routeMask, Request.route(request));
+    const iova = Request.iova(request);
+    const need = Request.need(request);
+    const answer = iova >> TAG_PLAIN_BITS
+      ? Lookup.result(route, iotlb, hashShift, iova, need) : Lookup.second(route, iotlb, hashShift, iova, need);
+    if (answer) {
+      store<u64>(results + (left << 3), answer);
+    } else {
+      store<u32>(kept, left);
+      kept += 4;
+    }
+  }
+  return kept;
+}
 
 /** Writes the results of those of the first n requests that the IOTLB answers; the other lanes go to the miss list: how many. */
 function lookUp(engine: usize, port: usize, n: u32): u32 {
@@ -54,8 +98,21 @@ function lookUp(engine: usize, port: usize, n: u32): u32 {
     }
     let stop = end;
     if (request < quads) {
-      if (++refused > MOST_REFUSED + (request - requests) / (4 * Quad.REQUESTS)) quads = requests;
-      else stop = request + Quad.REQUESTS;
+      if (++refused > MOST_REFUSED + (request - requests) / (REFUSED_PART * Quad.REQUESTS)) {
+        const sample = min(request + SAMPLE_LANES * REQUEST_BYTES, quads);
+        const before = miss;
+        miss = collect(port, requests, request, sample, miss);
+        const first = request;
+        request = sample;
+        if ((miss - before) >> 2 < NEARLY_ALL) {
+          miss = collect(port, requests, sample, quads, miss);
+          request = quads;
+        }
+        result += (request - first) >> 1;
+        quads = requests;
+      } else {
+        stop = request + Quad.REQUESTS;
+      }
     }
     for (; request < stop; request += REQUEST_BYTES, result += RESULT_BYTES) {
       const route = Route.at(routes, routeMask, Request.route(request));
