@@ -119,6 +119,7 @@ export const DOMAIN_UPPER: u32 = 100; // u32, index of the domain of iovas with 
 export const DOMAIN_SMALL_LG2: u32 = 104; // u32, log2 of the pages of the small IOTLB class,
 export const DOMAIN_LARGE_LG2: u32 = 108; // u32, and of the large one
 export const DOMAIN_USERS: u32 = 112; // u32, live domains that name this one as their stage 2 or upper half
+export const DOMAIN_WALKER: u32 = 116; // u32, which batch walker serves it (WALKER_*)
 export const DOMAIN_BYTES: u32 = 128;
 export const DOMAIN_GUEST: u32 = 1; // flag: the table is in guest memory, read through slots
 export const DOMAIN_SET_ACCESSED: u32 = 2; // flag: the walk sets accessed bits
@@ -126,7 +127,6 @@ export const DOMAIN_SET_DIRTY: u32 = 4; // flag: a write sets the dirty bit; an 
 export const DOMAIN_ACCESS_FAULT: u32 = 8; // flag: a leaf whose accessed bit is clear refuses
 export const DOMAIN_NESTED: u32 = 16; // flag: it has a stage 2
 export const DOMAIN_HALVES: u32 = 32; // flag: it has an upper half
-export const DOMAIN_EXACT: u32 = 64; // flag, set by createDomain: halves or stages that no batch walker serves
 /** What only some formats know. Write protect (x86-64): a privileged write needs the R/W bit too. */
 export const OPTION_WRITE_PROTECT: u32 = 65536;
 /** Arm stage 1: the permissions in table pointers (APTable, UXNTable, PXNTable) do not count. */

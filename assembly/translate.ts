@@ -1,7 +1,7 @@
 // Translate: request -> route -> IOTLB; what missed is walked in batches; what is left goes through the exact walker and
 // ends in the fault ring. The scalar call is the same with one lane. Imports everything below it.
 import {
-  DATA_VALID, DOMAIN_FRAGMENTED, ENGINE_DOMAINS, ENGINE_RING_HEAD, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_WALKERS, PERM_ANY_W,
+  DATA_VALID, DOMAIN_FRAGMENTED, DOMAIN_WALKER, ENGINE_DOMAINS, ENGINE_RING_HEAD, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_WALKERS, PERM_ANY_W,
   PORT_ACTIVE, PORT_CAPACITY, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES,
   PORT_REFUSED, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_RING_TAIL, PORT_SCRATCH, PORT_WALK, REQUEST_BYTES,
   REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_BLOCKED,
@@ -16,7 +16,7 @@ import { dispatch } from "./format/list";
 import { Fill } from "./iotlb";
 import { Lookup, Quad } from "./lookup";
 import { enter, leave } from "./port";
-import { Request, Route, Walker } from "./request";
+import { Request, Route } from "./request";
 import { routePasid, routeRid } from "./route";
 import { WalkMisses } from "./table/batch-walk";
 import { markUsed, WALK_AGAIN } from "./table/mark";
@@ -186,7 +186,7 @@ function catchUp(port: usize): void {
 function walkerOf(port: usize, request: usize): u32 {
   const route = Route.of(port, request);
   if (load<u32>(route, ROUTE_KIND) != ROUTE_TRANSLATE) return WALKER_EXACT;
-  return Walker.of(Route.domain(load<u32>(<usize>load<u32>(port, PORT_ENGINE), ENGINE_DOMAINS), route));
+  return load<u32>(Route.domain(load<u32>(<usize>load<u32>(port, PORT_ENGINE), ENGINE_DOMAINS), route), DOMAIN_WALKER);
 }
 
 /** Answers the lanes in the port's miss list; how many of them were refused. */

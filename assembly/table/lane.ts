@@ -2,13 +2,13 @@
 // Imports layout, memory, iotlb, request, the format contract; knows no format.
 import {
   DATA_VALID, DOMAIN_ACCESS_FAULT, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_HIGH, DOMAIN_LEVELS, DOMAIN_RESERVED_LEAF,
-  DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, LANE_INDEX, LANE_LEVEL, LANE_PTE, LANE_ROUTE,
+  DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, DOMAIN_WALKER, LANE_INDEX, LANE_LEVEL, LANE_PTE, LANE_ROUTE,
   LANE_TABLES, PERM_ANY_W, RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_HIGH, ROUTE_KIND, ROUTE_TRANSLATE,
 } from "../layout";
 import { EntryOf, Format, LEAF } from "../format/format";
 import { Fill } from "../iotlb";
 import { locate, NOWHERE, TableSpace } from "../memory";
-import { Request, Walker } from "../request";
+import { Request } from "../request";
 
 /** No PERM_*: the entry is for the exact walker. */
 export const LEFT: u32 = 0xffffffff;
@@ -118,7 +118,7 @@ export abstract class Lane {
   /** Is the request one that the tables of its domain decide, and are these `walker`'s? */
   @inline static isFor(walker: u32, request: usize, route: usize, domain: usize): bool {
     if (load<u32>(route, ROUTE_KIND) != ROUTE_TRANSLATE || !Request.wellFormed(request)) return false;
-    return Walker.of(domain) == walker;
+    return load<u32>(domain, DOMAIN_WALKER) == walker;
   }
 
   /** PERM_* of the entry that ends a walk, as they may be cached; LEFT if it is no leaf, or one that only the exact walker may use. */
