@@ -48,6 +48,7 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
   const fastSpan = load<u64>(slots, SLOTS_FAST_SPAN);
   const fastDelta = <usize>load<u32>(slots, SLOTS_FAST_OFFSET) - <usize>fastFirst;
   let loads: u32 = 0;
+  let mixed = false;
   let kept = misses;
   const end = misses + (n << 2);
   for (let miss = misses; miss < end; ) {
@@ -67,10 +68,17 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
       store<u32>(lane, <u32>route, LANE_ROUTE);
       const iova = Request.iova(request);
       const half = changetype<F>(0).halves() ? Domain.half(engine, domain, iova) : domain;
-      loads += Lane.findEntry<F, S>(engine, half, iova, lane, sink, fastFirst, fastSpan, fastDelta);
+      loads += Lane.findEntry<F, S>(engine, half, iova, lane, sink, mixed, fastFirst, fastSpan, fastDelta);
       lane += LANE_BYTES;
     }
-    for (let touched = lanes; touched < lane; touched += LANE_BYTES) load<u64>(load<u32>(touched, LANE_PTE));
+    let above: u32 = 0;
+    for (let touched = lanes; touched < lane; touched += LANE_BYTES) {
+      load<u64>(load<u32>(touched, LANE_PTE));
+      above += load<u32>(touched, LANE_LEVEL);
+    }
+    // Of this group some have leaves above the leaf table, and some have not: so will those of the next.
+    const part = <u32>(lane - lanes) / (8 * LANE_BYTES);
+    mixed = above > part && above < 7 * part;
     for (let done = lanes; done < lane; done += LANE_BYTES) {
       if (finish<F, S>(engine, port, done, requests, results, domains)) continue;
       store<u32>(kept, load<u32>(done, LANE_INDEX));

@@ -38,10 +38,11 @@ export function findSlowly<F extends Format>(engine: usize, half: usize, iova: u
 export abstract class Lane {
   /**
    * Pass one for one lane: the levels are unrolled, so that shifts and masks are constants. `half` holds root and rule. Answers
-   * the number of entries that the walk reads, the last one included.
+   * the number of entries that the walk reads, the last one included. `mixed`: nobody can foretell whether the entry above the
+   * leaf table is a leaf itself, so that there is no branch.
    */
   @inline static findEntry<F extends Format, S extends TableSpace>(
-    engine: usize, half: usize, iova: u64, lane: usize, sink: u32, fastFirst: u64, fastSpan: u64, fastDelta: usize,
+    engine: usize, half: usize, iova: u64, lane: usize, sink: u32, mixed: bool, fastFirst: u64, fastSpan: u64, fastDelta: usize,
   ): u32 {
     const f = changetype<F>(0);
     const s = changetype<S>(0);
@@ -97,10 +98,17 @@ export abstract class Lane {
         }
         if (f.minLevels() > 1 || levels > 1) {
           const pte = load<u64>(at);
-          if (!f.isTable(pte, 1, reserved)) { level = 1; break; }
-          tables = f.combine(tables, pte);
           const table = f.tableAddress(pte);
           const index = EntryOf.offset<F>(iova, 0);
+          const leads = f.isTable(pte, 1, reserved);
+          if (s.trusted() && mixed) {
+            tables = select<u64>(f.combine(tables, pte), tables, leads);
+            at = select<usize>(s.entry(table, index, fastDelta), at, leads);
+            level = select<u32>(0, 1, leads);
+            break;
+          }
+          if (!leads) { level = 1; break; }
+          tables = f.combine(tables, pte);
           if (!s.holds(table, index, fastFirst, fastSpan)) { outside = true; break; }
           at = s.entry(table, index, fastDelta);
         }
