@@ -4,7 +4,7 @@ import {
   DATA_VALID, DOMAIN_FRAGMENTED, DOMAIN_WALKER, ENGINE_DOMAINS, ENGINE_RING_HEAD, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_WALKERS, PERM_ANY_W,
   PORT_ACTIVE, PORT_CAPACITY, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES,
   PORT_REFUSED, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_RING_TAIL, PORT_SCRATCH, PORT_WALK, REQUEST_BYTES,
-  REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_BLOCKED,
+  REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT, ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_FIRST,
   ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE, ROUTE_TRANSLATE, TAG_PLAIN_BITS, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2,
   WALK_LEVEL, WALK_PERM, WALK_PTE, WALK_STAGE, WALK_STEPS, WALKER_EXACT, WALKER_FORMAT_SHIFT,
 } from "./layout";
@@ -13,7 +13,7 @@ import {
   CLASS_NONE, faultResult, pushFault, REASON_BAD_REQUEST, REASON_BLOCKED, REASON_NO_ROUTE, REASON_NONE, REASON_NOT_PRESENT,
 } from "./fault";
 import { dispatch } from "./format/list";
-import { Fill } from "./iotlb";
+import { Fill, Iotlb } from "./iotlb";
 import { Lookup, Quad } from "./lookup";
 import { enter, leave } from "./port";
 import { Request, Route } from "./request";
@@ -34,6 +34,32 @@ const MOST_REFUSED: usize = 4;
 const REFUSED_PART: usize = 6;
 const SAMPLE_LANES: usize = 128;
 const NEARLY_ALL: usize = 112;
+
+/** An IOTLB of more than 2^14 sets, 1 MiB, is no longer in the caches that are near: its sets are touched ahead, so many lanes at a time. */
+const NEAR_HASH_SHIFT: u32 = 50;
+const TOUCHED_LANES: u32 = 128;
+
+/**
+ * Touches the sets in which lanes first..end - 1 are looked for first. Their addresses are written where the results will be, so that
+ * the loop that loads does nothing else: more of its misses overlap.
+ */
+function touchSets(engine: usize, port: usize, first: u32, end: u32): void {
+  const routes = <usize>load<u32>(engine, ENGINE_ROUTES);
+  const routeMask = load<u32>(engine, ENGINE_ROUTE_MASK);
+  const iotlb = <usize>load<u32>(port, PORT_IOTLB);
+  const hashShift: u64 = load<u32>(port, PORT_HASH_SHIFT);
+  const requests = load<u32>(port, PORT_REQUESTS);
+  const results = <usize>load<u32>(port, PORT_RESULTS) + (first << 3);
+  const last = Request.at(requests, end);
+  let result = results;
+  for (let request = Request.at(requests, first); request < last; request += REQUEST_BYTES) {
+    const route = Route.at(routes, routeMask, Request.route(request));
+    const tag = Iotlb.tag(load<u64>(route, ROUTE_FIRST), Request.iova(request) & load<u64>(route, ROUTE_ADDRESS_MASK));
+    store<u32>(result, <u32>Iotlb.set(iotlb, hashShift, tag));
+    result += RESULT_BYTES;
+  }
+  for (let at = results; at < result; at += RESULT_BYTES) load<u64>(load<u32>(at));
+}
 
 /**
  * Looks up requests first..end in groups of four, none of which is waited for: lanes that their first class does not answer are
@@ -73,20 +99,22 @@ function collect(port: usize, requests: usize, first: usize, end: usize, miss: u
   return kept;
 }
 
-/** Writes the results of those of the first n requests that the IOTLB answers; the other lanes go to the miss list: how many. */
-function lookUp(engine: usize, port: usize, n: u32): u32 {
+/**
+ * Writes the results of those of lanes from..to - 1 that the IOTLB answers; the others are written to the list at `miss`: its end.
+ * `from` is a multiple of four.
+ */
+function lookUp(engine: usize, port: usize, from: u32, to: u32, miss: usize): usize {
   const routes = <usize>load<u32>(engine, ENGINE_ROUTES);
   const routeMask = load<u32>(engine, ENGINE_ROUTE_MASK);
   const iotlb = <usize>load<u32>(port, PORT_IOTLB);
   const hashShift: u64 = load<u32>(port, PORT_HASH_SHIFT);
   const requests = <usize>load<u32>(port, PORT_REQUESTS);
-  const misses = <usize>load<u32>(port, PORT_MISSES);
-  const end = requests + n * REQUEST_BYTES;
-  let quads = requests + (n & ~3) * REQUEST_BYTES;
+  const begin = Request.at(<u32>requests, from);
+  const end = Request.at(<u32>requests, to);
+  let quads = Request.at(<u32>requests, to & ~3);
   let refused: usize = 0;
-  let request = requests;
-  let result = <usize>load<u32>(port, PORT_RESULTS);
-  let miss = misses;
+  let request = begin;
+  let result = <usize>load<u32>(port, PORT_RESULTS) + (from << 3);
   while (request < end) {
     if (request < quads) {
       // The condition stands last: what does not change in the loop is then computed before it.
@@ -98,7 +126,7 @@ function lookUp(engine: usize, port: usize, n: u32): u32 {
     }
     let stop = end;
     if (request < quads) {
-      if (++refused > MOST_REFUSED + (request - requests) / (REFUSED_PART * Quad.REQUESTS)) {
+      if (++refused > MOST_REFUSED + (request - begin) / (REFUSED_PART * Quad.REQUESTS)) {
         const sample = min(request + SAMPLE_LANES * REQUEST_BYTES, quads);
         const before = miss;
         miss = collect(port, requests, request, sample, miss);
@@ -125,7 +153,7 @@ function lookUp(engine: usize, port: usize, n: u32): u32 {
       }
     }
   }
-  return <u32>(miss - misses) >> 2;
+  return miss;
 }
 
 /**
@@ -143,7 +171,18 @@ export function translate(port: usize, n: u32): u32 {
 function translateInside(port: usize, n: u32): u32 {
   const engine = <usize>load<u32>(port, PORT_ENGINE);
   n = min(n, load<u32>(port, PORT_CAPACITY));
-  const missed = lookUp(engine, port, n);
+  const misses = <usize>load<u32>(port, PORT_MISSES);
+  let miss = misses;
+  if (load<u32>(port, PORT_HASH_SHIFT) < NEAR_HASH_SHIFT) {
+    for (let from: u32 = 0; from < n; from += TOUCHED_LANES) {
+      const to = min(from + TOUCHED_LANES, n);
+      touchSets(engine, port, from, to);
+      miss = lookUp(engine, port, from, to, miss);
+    }
+  } else {
+    miss = lookUp(engine, port, 0, n, miss);
+  }
+  const missed = <u32>(miss - misses) >> 2;
   Count.lanes(port, n);
   if (!missed) return 0;
   return answerMisses(engine, port, load<u32>(port, PORT_REQUESTS), load<u32>(port, PORT_RESULTS), missed);
