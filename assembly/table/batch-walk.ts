@@ -15,22 +15,25 @@ import { Domain, Request, Route } from "../request";
 import { Lane, LEFT } from "./lane";
 import { walkTwoStages } from "./two-stage-walk";
 
-/** Pass three for one lane: true if the result was written. */
-@inline function finish<F extends Format, S extends TableSpace>(
-  engine: usize, port: usize, lane: usize, requests: u32, results: u32, domains: u32,
-): bool {
-  const f = changetype<F>(0);
-  const pte = atomic.load<u64>(load<u32>(lane, LANE_PTE));
-  const level = load<u32>(lane, LANE_LEVEL);
-  const request = Request.at(requests, load<u32>(lane, LANE_INDEX));
-  const iova = Request.iova(request);
-  const domain = Route.domain(domains, load<u32>(lane, LANE_ROUTE));
-  const half = f.halves() ? Domain.half(engine, domain, iova) : domain;
-  const perm = Lane.grants<F>(changetype<S>(0).trusted(), domain, half, pte, level, load<u64>(lane, LANE_TABLES));
-  if (perm == LEFT || (Request.need(request) & ~perm) != 0) return false;
-  const lg2 = f.leafLg2(pte, level);
-  Lane.answer(port, lane, domain, results, iova, f.leafAddress(pte, level) | (iova & lowBits(lg2)), lg2, perm);
-  return true;
+@unmanaged
+abstract class Pass {
+  /** Pass three for one lane: true if the result was written. */
+  @inline static finish<F extends Format, S extends TableSpace>(
+    engine: usize, port: usize, lane: usize, requests: u32, results: u32, domains: u32,
+  ): bool {
+    const f = changetype<F>(0);
+    const pte = atomic.load<u64>(load<u32>(lane, LANE_PTE));
+    const level = load<u32>(lane, LANE_LEVEL);
+    const request = Request.at(requests, load<u32>(lane, LANE_INDEX));
+    const iova = Request.iova(request);
+    const domain = Route.domain(domains, load<u32>(lane, LANE_ROUTE));
+    const half = f.halves() ? Domain.half(engine, domain, iova) : domain;
+    const perm = Lane.grants<F>(changetype<S>(0).trusted(), domain, half, pte, level, load<u64>(lane, LANE_TABLES));
+    if (perm == LEFT || (Request.need(request) & ~perm) != 0) return false;
+    const lg2 = f.leafLg2(pte, level);
+    Lane.answer(port, lane, domain, results, iova, f.leafAddress(pte, level) | (iova & lowBits(lg2)), lg2, perm);
+    return true;
+  }
 }
 
 /** Answers what it can of the first `n` lanes of the miss list that a table of `walker` decides; the rest stays, in order: its length. */
@@ -80,7 +83,7 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
     const part = <u32>(lane - lanes) / (8 * LANE_BYTES);
     mixed = above > part && above < 7 * part;
     for (let done = lanes; done < lane; done += LANE_BYTES) {
-      if (finish<F, S>(engine, port, done, requests, results, domains)) continue;
+      if (Pass.finish<F, S>(engine, port, done, requests, results, domains)) continue;
       store<u32>(kept, load<u32>(done, LANE_INDEX));
       kept += 4;
     }

@@ -58,37 +58,40 @@ export function findPages(engine: usize, port: usize, n: u32): void {
   }
 }
 
-/** Pass one of a lane: where the entry of its page is. Answers the number of entries that the walk reads. */
-@inline function findEntry<F extends Format>(engine: usize, lane: usize, second: usize, sink: u32): u32 {
-  const ipa = load<u64>(lane, LANE_IPA);
-  const found = lane + LANE_STAGE2;
-  if (!(load<u32>(second, DOMAIN_FLAGS) & DOMAIN_GUEST)) return Lane.findEntry<F, KernelTables>(engine, second, ipa, found, sink, false, 0, 0, 0);
-  if (((ipa + load<u64>(second, DOMAIN_BIAS)) & load<u64>(second, DOMAIN_HIGH)) == 0) return findSlowly<F>(engine, second, ipa, found, sink);
-  store<u32>(found, sink, LANE_PTE);
-  store<u32>(found, load<u32>(second, DOMAIN_LEVELS), LANE_LEVEL);
-  return 0;
-}
-
-/** Pass three: what the entry says of the page, which is kept. */
-@inline function finish<F extends Format>(stages: usize, lane: usize, second: usize): void {
-  const f = changetype<F>(0);
-  const found = lane + LANE_STAGE2;
-  const pte = atomic.load<u64>(load<u32>(found, LANE_PTE));
-  const level = load<u32>(found, LANE_LEVEL);
-  const perm = Lane.grants<F>(false, second, second, pte, level, load<u64>(found, LANE_TABLES));
-  if (perm == LEFT) {
-    store<u64>(lane, 0, LANE_PAGE);
-    return;
+@unmanaged
+abstract class Pass {
+  /** Pass one of a lane: where the entry of its page is. Answers the number of entries that the walk reads. */
+  @inline static findEntry<F extends Format>(engine: usize, lane: usize, second: usize, sink: u32): u32 {
+    const ipa = load<u64>(lane, LANE_IPA);
+    const found = lane + LANE_STAGE2;
+    if (!(load<u32>(second, DOMAIN_FLAGS) & DOMAIN_GUEST)) return Lane.findEntry<F, KernelTables>(engine, second, ipa, found, sink, false, 0, 0, 0);
+    if (((ipa + load<u64>(second, DOMAIN_BIAS)) & load<u64>(second, DOMAIN_HIGH)) == 0) return findSlowly<F>(engine, second, ipa, found, sink);
+    store<u32>(found, sink, LANE_PTE);
+    store<u32>(found, load<u32>(second, DOMAIN_LEVELS), LANE_LEVEL);
+    return 0;
   }
-  const ipa = load<u64>(lane, LANE_IPA);
-  const lg2 = f.leafLg2(pte, level);
-  const hpa = f.leafAddress(pte, level) | (ipa & lowBits(lg2) & ~OFFSET_MASK);
-  const data = (<u64>lg2 << RESULT_RUN_SHIFT) | hpa | DATA_VALID | perm;
-  const page = Page.at(stages, ipa);
-  store<u64>(page, ipa >> PAGE_LG2, PAGE_NUMBER);
-  store<u64>(page, Page.owner(stages, lane), PAGE_OWNER);
-  store<u64>(page, data, PAGE_DATA);
-  store<u64>(lane, data, LANE_PAGE);
+
+  /** Pass three: what the entry says of the page, which is kept. */
+  @inline static finish<F extends Format>(stages: usize, lane: usize, second: usize): void {
+    const f = changetype<F>(0);
+    const found = lane + LANE_STAGE2;
+    const pte = atomic.load<u64>(load<u32>(found, LANE_PTE));
+    const level = load<u32>(found, LANE_LEVEL);
+    const perm = Lane.grants<F>(false, second, second, pte, level, load<u64>(found, LANE_TABLES));
+    if (perm == LEFT) {
+      store<u64>(lane, 0, LANE_PAGE);
+      return;
+    }
+    const ipa = load<u64>(lane, LANE_IPA);
+    const lg2 = f.leafLg2(pte, level);
+    const hpa = f.leafAddress(pte, level) | (ipa & lowBits(lg2) & ~OFFSET_MASK);
+    const data = (<u64>lg2 << RESULT_RUN_SHIFT) | hpa | DATA_VALID | perm;
+    const page = Page.at(stages, ipa);
+    store<u64>(page, ipa >> PAGE_LG2, PAGE_NUMBER);
+    store<u64>(page, Page.owner(stages, lane), PAGE_OWNER);
+    store<u64>(page, data, PAGE_DATA);
+    store<u64>(lane, data, LANE_PAGE);
+  }
 }
 
 /** Walks those of the first n missed lanes whose stage 2 has that format; the others stay in the list: how many. */
@@ -100,7 +103,7 @@ function walkPages<F extends Format>(engine: usize, port: usize, n: u32, format:
   let loads: u32 = 0;
   for (let at = missed; at < end; at += 4) {
     const second = <usize>load<u32>(load<u32>(at), LANE_SECOND);
-    if (load<u32>(second, DOMAIN_FORMAT) == format) loads += findEntry<F>(engine, load<u32>(at), second, sink);
+    if (load<u32>(second, DOMAIN_FORMAT) == format) loads += Pass.findEntry<F>(engine, load<u32>(at), second, sink);
   }
   for (let at = missed; at < end; at += 4) {
     const lane = load<u32>(at);
@@ -111,7 +114,7 @@ function walkPages<F extends Format>(engine: usize, port: usize, n: u32, format:
     const lane = load<u32>(at);
     const second = load<u32>(lane, LANE_SECOND);
     if (load<u32>(second, DOMAIN_FORMAT) == format) {
-      finish<F>(stages, lane, second);
+      Pass.finish<F>(stages, lane, second);
     } else {
       store<u32>(kept, lane);
       kept += 4;

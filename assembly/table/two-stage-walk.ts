@@ -18,17 +18,20 @@ import { findPages, forgetPages } from "./stage2-pages";
 const PAGE_ADDRESS: u64 = 0x00fffffffffff000;
 const OFFSET_MASK: u64 = 0xfff;
 
-/** Begins a lane at the start table of its stage 1; false if its address breaks the rule. */
-@inline function begin<F extends Format>(engine: usize, lane: usize, domain: usize, iova: u64): bool {
-  const half = changetype<F>(0).halves() ? Domain.half(engine, domain, iova) : domain;
-  if (((iova + load<u64>(half, DOMAIN_BIAS)) & load<u64>(half, DOMAIN_HIGH)) != 0) return false;
-  store<u32>(lane, <u32>domain, LANE_DOMAIN);
-  store<u32>(lane, <u32>Domain.stage2(engine, domain), LANE_SECOND);
-  store<u32>(lane, load<u32>(half, DOMAIN_LEVELS) - 1, LANE_LEVEL);
-  store<u64>(lane, changetype<F>(0).start(), LANE_TABLES);
-  store<u64>(lane, load<u64>(half, DOMAIN_ROOT) + EntryOf.start(half, iova), LANE_IPA);
-  store<u32>(lane, 0, LANE_LEAF_LG2);
-  return true;
+@unmanaged
+abstract class Stages {
+  /** Begins a lane at the start table of its stage 1; false if its address breaks the rule. */
+  @inline static begin<F extends Format>(engine: usize, lane: usize, domain: usize, iova: u64): bool {
+    const half = changetype<F>(0).halves() ? Domain.half(engine, domain, iova) : domain;
+    if (((iova + load<u64>(half, DOMAIN_BIAS)) & load<u64>(half, DOMAIN_HIGH)) != 0) return false;
+    store<u32>(lane, <u32>domain, LANE_DOMAIN);
+    store<u32>(lane, <u32>Domain.stage2(engine, domain), LANE_SECOND);
+    store<u32>(lane, load<u32>(half, DOMAIN_LEVELS) - 1, LANE_LEVEL);
+    store<u64>(lane, changetype<F>(0).start(), LANE_TABLES);
+    store<u64>(lane, load<u64>(half, DOMAIN_ROOT) + EntryOf.start(half, iova), LANE_IPA);
+    store<u32>(lane, 0, LANE_LEAF_LG2);
+    return true;
+  }
 }
 
 /** LANE_PTE of the first n active lanes. Those whose entry stage 2, or the slots, keep from being read leave the list: how many stay. */
@@ -120,7 +123,7 @@ export function walkTwoStages<F extends Format>(engine: usize, port: usize, walk
       const request = Request.at(requests, index);
       const route = Route.at(routes, routeMask, Request.route(request));
       const domain = Route.domain(domains, route);
-      if (!Lane.isFor(walker, request, route, domain) || !begin<F>(engine, lane, domain, Request.iova(request))) {
+      if (!Lane.isFor(walker, request, route, domain) || !Stages.begin<F>(engine, lane, domain, Request.iova(request))) {
         store<u32>(kept, index);
         kept += 4;
         continue;
