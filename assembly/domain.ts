@@ -1,18 +1,19 @@
 // Domains: creation, destruction, and the two operations on a kernel-owned table with all that belongs to them: map, and
 // unmap with invalidation and release of frames. Imports layout, formats, tables, change, invalidate.
 import {
-  DOMAIN_ADDRESS_MASK, DOMAIN_BAD_SHAPE, DOMAIN_BIAS, DOMAIN_BUSY, DOMAIN_BYTES, DOMAIN_EXACT, DOMAIN_FLAGS, DOMAIN_FORMAT,
-  DOMAIN_GUEST, DOMAIN_FREE, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_LIVE, DOMAIN_NESTED, DOMAIN_NO_FRAME,
-  DOMAIN_NONE, DOMAIN_OUTPUT_LG2, DOMAIN_RESERVED_LEAF, DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_SMALL_LG2,
-  DOMAIN_STAGE2, DOMAIN_STALLED, DOMAIN_STATE, DOMAIN_TOP_SHIFT, DOMAIN_UPPER, DOMAIN_USERS, ENGINE_CLEARED,
-  ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES, ENGINE_PLANNED, ENGINE_UNFINISHED, ENGINE_WALKERS, PASID_TABLE_BYTES, PASID_TABLE_STAGE2, PASID_TABLE_STATE, RULE_SIGN, RULE_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_BUSY, STATUS_OK,
-  STATUS_STALLED, TAG_ADDRESS_BITS, UNMAP_BUSY, UNMAP_IN_SECTION, UNMAP_REFUSED, UNMAP_STALLED,
+  DOMAIN_ADDRESS_MASK, DOMAIN_BAD_SHAPE, DOMAIN_BIAS, DOMAIN_BUSY, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_FREE,
+  DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_LIVE,
+  DOMAIN_NESTED, DOMAIN_NO_FRAME, DOMAIN_NONE, DOMAIN_OUTPUT_LG2, DOMAIN_RESERVED_LEAF, DOMAIN_RESERVED_TABLE, DOMAIN_ROOT,
+  DOMAIN_ROUTES, DOMAIN_SMALL_LG2, DOMAIN_STAGE2, DOMAIN_STALLED, DOMAIN_STATE, DOMAIN_TOP_SHIFT, DOMAIN_UPPER, DOMAIN_USERS,
+  DOMAIN_WALKER, ENGINE_CLEARED, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES,
+  ENGINE_PLANNED, ENGINE_UNFINISHED, ENGINE_WALKERS, PASID_TABLE_BYTES, PASID_TABLE_STAGE2, PASID_TABLE_STATE, RULE_SIGN, RULE_TBI,
+  RULE_ZERO, STATUS_ATTACHED, STATUS_BUSY, STATUS_OK, STATUS_STALLED, TAG_ADDRESS_BITS, UNMAP_BUSY, UNMAP_IN_SECTION, UNMAP_REFUSED,
+  UNMAP_STALLED, WALKER_EXACT, WALKER_FORMAT_SHIFT, WALKER_GUEST, WALKER_NESTED,
 } from "./layout";
 import { Format, lowBits } from "./format/format";
 import { dispatch, Operation } from "./format/list";
 import { begin, beginBeside, end, settle } from "./change";
 import { dropRange, flush, flushUsers, invalidate, reserveIds } from "./invalidate";
-import { Walker } from "./request";
 import { failsNow } from "./table/frames";
 import { MapRange, permAndCap, PlanRange } from "./table/map";
 import { CanTakeTables, TakeRoot } from "./table/root";
@@ -47,6 +48,38 @@ class TakeShape extends Operation {
     store<u32>(domain, f.largeLg2(), DOMAIN_LARGE_LG2);
     return load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_HALVES && !f.halves() ? 0 : 1;
   }
+}
+
+/** Which of two stages the tables of a format serve. */
+@unmanaged
+@final
+class Stage extends Operation {
+  run<F extends Format>(_engine: usize, _domain: usize, _a: u64, _b: u64, _c: u64, _d: u32): u64 { return changetype<F>(0).stage(); }
+}
+
+function stageOf(format: u32): u32 {
+  return <u32>dispatch<Stage>(format, 0, 0, 0, 0, 0, 0);
+}
+
+/** Which batch walker serves the domain: none if its halves differ in format, or its stages are not those of their formats. */
+function walkerOf(engine: usize, domain: usize): u32 {
+  const flags = load<u32>(domain, DOMAIN_FLAGS);
+  const format = load<u32>(domain, DOMAIN_FORMAT);
+  let walker = (format << WALKER_FORMAT_SHIFT) | (flags & DOMAIN_GUEST ? WALKER_GUEST : 0);
+  if (flags & DOMAIN_HALVES && load<u32>(domainAt(engine, load<u32>(domain, DOMAIN_UPPER)), DOMAIN_FORMAT) != format) return WALKER_EXACT;
+  if (flags & DOMAIN_NESTED) {
+    const second = load<u32>(domainAt(engine, load<u32>(domain, DOMAIN_STAGE2)), DOMAIN_FORMAT);
+    if (stageOf(format) != 1 || stageOf(second) != 2) return WALKER_EXACT;
+    walker |= WALKER_NESTED;
+  }
+  return walker;
+}
+
+/** Writes into the record of a domain that is complete, or of an entry of a PASID table, which batch walker serves it. */
+export function chooseWalker(engine: usize, domain: usize): void {
+  const walker = walkerOf(engine, domain);
+  store<u8>(domain, <u8>walker, DOMAIN_WALKER);
+  atomic.or<u64>(engine, <u64>1 << walker, ENGINE_WALKERS);
 }
 
 /** Stores the address rule (RULE_*) for iovas of widthLg2 bits. */
@@ -143,10 +176,8 @@ function fillDomain(
   }
   if (flags & DOMAIN_NESTED) use(engine, domain, stage2);
   if (flags & DOMAIN_HALVES) use(engine, domain, upper);
-  const mixed = flags & DOMAIN_HALVES && load<u32>(domainAt(engine, upper), DOMAIN_FORMAT) != format;
-  if (flags & DOMAIN_NESTED || mixed) store<u32>(domain, flags | DOMAIN_EXACT, DOMAIN_FLAGS);
+  chooseWalker(engine, domain);
   store<u32>(domain, DOMAIN_LIVE, DOMAIN_STATE);
-  store<u32>(engine, load<u32>(engine, ENGINE_WALKERS) | (1 << Walker.of(domain)), ENGINE_WALKERS);
   flush(engine, domain);
   return index;
 }

@@ -7,7 +7,7 @@ import {
 } from "./layout";
 
 /** 2^64 / golden ratio: spreads page numbers of equal stride over all sets. */
-const HASH: u64 = 0x9e3779b97f4a7c15;
+export const HASH: u64 = 0x9e3779b97f4a7c15;
 const CLASS_LG2: u64 = 0x3f;
 /** After this many fills of the second class in a row it becomes the first. */
 const STREAK: u32 = 4;
@@ -45,15 +45,15 @@ export abstract class Fill {
   @inline static enter(port: usize, tag: u64, data: u64): void {
     const set = Iotlb.set(load<u32>(port, PORT_IOTLB), load<u32>(port, PORT_HASH_SHIFT), tag);
     const wanted = i64x2.splat(<i64>tag);
-    let ways = i64x2.bitmask(i64x2.eq(v128.load(set), wanted)) | (i64x2.bitmask(i64x2.eq(v128.load(set, 16), wanted)) << 2);
-    if (!ways) {
-      const empty = i64x2.splat(0);
-      ways = i64x2.bitmask(i64x2.eq(v128.load(set, IOTLB_DATA), empty))
-        | (i64x2.bitmask(i64x2.eq(v128.load(set, IOTLB_DATA + 16), empty)) << 2);
-    }
+    const none = i64x2.splat(0);
+    const equal = i64x2.eq(v128.load(set), wanted);
+    const otherEqual = i64x2.eq(v128.load(set, 16), wanted);
+    const empty = i64x2.eq(v128.load(set, IOTLB_DATA), none);
+    const otherEmpty = i64x2.eq(v128.load(set, IOTLB_DATA + 16), none);
     let way: usize;
-    if (ways) {
-      way = <usize>ctz(ways) << 3;
+    if (v128.any_true(v128.or(v128.or(equal, otherEqual), v128.or(empty, otherEmpty)))) {
+      const equals = i64x2.bitmask(equal) | (i64x2.bitmask(otherEqual) << 2);
+      way = <usize>ctz(equals ? equals : i64x2.bitmask(empty) | (i64x2.bitmask(otherEmpty) << 2)) << 3;
     } else {
       const next = load<u32>(port, PORT_VICTIM);
       store<u32>(port, next + 1, PORT_VICTIM);

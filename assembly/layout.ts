@@ -36,7 +36,6 @@ export const ENGINE_FRAMES_USED: u32 = 224; // u32, frames taken and not given b
 export const ENGINE_ID_NEXT: u32 = 228; // u32, next IOTLB id
 export const ENGINE_CLEARED: u32 = 232; // u64, bit set: log2 sizes of the leaves that the running unmap removed
 export const ENGINE_ROUTE_COUNT: u32 = 240; // u32, atomic, routes interned
-export const ENGINE_WALKERS: u32 = 244; // u32, bit set: batch walkers that some domain has needed
 export const ENGINE_SCRATCH: u32 = 248; // u32, address of SCRATCH_BYTES for records that a call takes or answers
 export const ENGINE_FOUND: u32 = 252; // u32, records that the last call has written there
 export const ENGINE_GRANTED: u32 = 276; // u32, beside ENGINE_FAIL_IN: tables that a reservation has promised to the maps after it
@@ -45,9 +44,10 @@ export const ENGINE_STALLED: u32 = 284; // u32, address of the port that the las
 export const ENGINE_QUEUE_CAPACITY: u32 = 292; // u32, a power of two
 export const ENGINE_UNFINISHED: u32 = 296; // u64, what unmap would have answered, had no port stalled; ~0 if it has removed nothing
 export const ENGINE_THREADS: u32 = 288; // u32, highest thread number that was given out
-export const ENGINE_QUEUE: u32 = 304; // u32, address of the queue of what devices report
-export const ENGINE_STALLS: u32 = 308; // u32, address of u32[stalls]: accesses that wait for pages
-export const ENGINE_STALL_CAPACITY: u32 = 312; // u32, a power of two
+export const ENGINE_WALKERS: u32 = 304; // u64, bit set: batch walkers that some domain has needed
+export const ENGINE_QUEUE: u32 = 428; // u32, address of the queue of what devices report
+export const ENGINE_STALLS: u32 = 432; // u32, address of u32[stalls]: accesses that wait for pages
+export const ENGINE_STALL_CAPACITY: u32 = 436; // u32, a power of two
 export const ENGINE_FRAME_FREE: u32 = 320; // u32[FRAME_ORDERS], for each order: index + 1 of the first frame of a free block
 export const ENGINE_FRAME_LIMBO: u32 = 356; // u32[FRAME_ORDERS], the same of the blocks that wait for readers
 export const ENGINE_FRAME_LIMBO_LAST: u32 = 392; // u32[FRAME_ORDERS], and of the last of these
@@ -108,6 +108,7 @@ export const DOMAIN_STATE: u32 = 0; // u32, DOMAIN_FREE, DOMAIN_LIVE or DOMAIN_V
 export const DOMAIN_FORMAT: u32 = 4; // u32
 export const DOMAIN_LEVELS: u32 = 8; // u32
 export const DOMAIN_FLAGS: u32 = 12; // u32
+export const DOMAIN_WALKER: u32 = 13; // u8, bits 15..8 of the flags: which batch walker serves it (WALKER_*)
 export const DOMAIN_ROOT: u32 = 16; // u64, memory offset; hpa when the guest owns the table
 export const DOMAIN_ID: u32 = 24; // u32, IOTLB id of the small class; the large class has the next one
 export const DOMAIN_FRAGMENTED: u32 = 28; // u32, 1 once a leaf was cached as several entries
@@ -139,7 +140,6 @@ export const DOMAIN_SET_DIRTY: u32 = 4; // flag: a write sets the dirty bit; an 
 export const DOMAIN_ACCESS_FAULT: u32 = 8; // flag: a leaf whose accessed bit is clear refuses
 export const DOMAIN_NESTED: u32 = 16; // flag: it has a stage 2
 export const DOMAIN_HALVES: u32 = 32; // flag: it has an upper half
-export const DOMAIN_EXACT: u32 = 64; // flag, set by createDomain: two stages, or halves of two formats; no batch walker serves it
 export const DOMAIN_PAGE_REQUESTS: u32 = 128; // flag: a device may ask for the pages that its table lacks
 /** What only some formats know. Write protect (x86-64): a privileged write needs the R/W bit too. */
 export const OPTION_WRITE_PROTECT: u32 = 65536;
@@ -248,6 +248,7 @@ export const PORT_REFUSED: u32 = 60; // u32, lanes that the running call has ref
 export const PORT_ACTIVE: u32 = 64; // u32, atomic: 0, or epoch | 1 inside a section; alone on its cache line with
 export const PORT_THREAD: u32 = 68; // u32, number of the thread that opened the port
 export const PORT_OPENED: u32 = 72; // u32, how often it was opened
+export const PORT_STAGES: u32 = 76; // u32, address of what walks of two stages need (STAGES_*)
 export const PORT_FAULT_HEAD: u32 = 128; // u32, atomic, records ever written
 export const PORT_FAULT_OVERFLOW: u32 = 132; // u32, atomic, 1 since a record was dropped; the reader clears it
 export const PORT_FAULT_DROPPED: u32 = 136; // u64
@@ -265,8 +266,11 @@ export const PORT_COUNT_REASONS: u32 = 3472; // u64[REASONS], refusals by reason
 export const REASONS: u32 = 16;
 export const PORT_BYTES: u32 = 3648;
 
-/** Number of the walker of domains that have no batch walker. Others have (format << 1) | DOMAIN_GUEST. */
-export const WALKER_EXACT: u32 = 31;
+/** Number of the walker of domains that have no batch walker. Others have (format << WALKER_FORMAT_SHIFT) | WALKER_*. */
+export const WALKER_EXACT: u32 = 63;
+export const WALKER_FORMAT_SHIFT: u32 = 2;
+export const WALKER_GUEST: u32 = 1; // flag: tables of a guest
+export const WALKER_NESTED: u32 = 2; // flag: above a stage 2
 /** Lanes of one walk group: address, touch and finish passes run over this many. */
 export const GROUP_LANES: u32 = 128;
 export const LANE_PTE: u32 = 0; // u32, address of the entry that ends the walk
@@ -275,6 +279,27 @@ export const LANE_TABLES: u32 = 8; // u64, what the pointers on the path leave
 export const LANE_INDEX: u32 = 16; // u32, lane of the batch
 export const LANE_ROUTE: u32 = 20; // u32, address of its route record
 export const LANE_BYTES: u32 = 24;
+/** The same of two stages: first three words of stage 1 as above, then of stage 2. */
+export const STAGES_LANES: u32 = 64;
+export const LANE_STAGE2: u32 = 24; // PTE, LEVEL and TABLES of stage 2
+export const LANE_PAGE: u32 = 32; // u64, over these TABLES: PAGE_DATA of the page of IPA; 0: only the exact walker knows
+export const LANE_IPA: u32 = 40; // u64, what stage 2 is asked for: the next entry of stage 1, in the end its output
+export const LANE_DOMAIN: u32 = 48; // u32, address of the domain,
+export const LANE_SECOND: u32 = 52; // u32, and of its stage 2
+export const LANE_PERM: u32 = 56; // u32, PERM_* of stage 1
+export const LANE_LEAF_LG2: u32 = 60; // u32, size of its leaf; 0 until it is found
+export const STAGES_LANE_BYTES: u32 = 64;
+/** What walks of two stages need of a port: lanes, two lists of their addresses, and the pages of stage 2 that this call has met. */
+export const STAGES_ACTIVE: u32 = 4096; // u32[STAGES_LANES], lanes that stage 2 is asked about
+export const STAGES_MISSED: u32 = 4352; // u32[STAGES_LANES], of these the ones whose page was not met yet
+export const STAGES_RUN: u32 = 4608; // u32, number of the call: pages of others are not met
+export const STAGES_PAGES: u32 = 4672; // records
+export const STAGES_PAGES_LG2: u32 = 8;
+export const STAGES_BYTES: u32 = 12864;
+export const PAGE_NUMBER: u32 = 0; // u64, ipa >> 12
+export const PAGE_OWNER: u32 = 8; // u64, | STAGES_RUN | address of the domain of stage 2 |
+export const PAGE_DATA: u32 = 16; // u64, | log2 of the leaf (8) | hpa of the page | DATA_VALID, PERM_* |
+export const PAGE_BYTES: u32 = 32;
 
 // --- Fault record ---------------------------------------------------------------------------------------------------------
 export const FAULT_IOVA: u32 = 0; // u64

@@ -16,13 +16,20 @@ export abstract class Lookup {
   /** The result of a hit, or 0: a miss, an address that breaks the route's rule, or a permission that the entry lacks. */
   @inline static result(route: usize, iotlb: usize, hashShift: u64, iova: u64, need: u32): u64 {
     const address = iova & load<u64>(route, ROUTE_ADDRESS_MASK);
-    let tag = Iotlb.tag(load<u64>(route, ROUTE_FIRST), address);
-    let data = Iotlb.probe(Iotlb.set(iotlb, hashShift, tag), tag);
-    if (!data) {
-      tag = Iotlb.tag(load<u64>(route, ROUTE_SECOND), address);
-      data = Iotlb.probe(Iotlb.set(iotlb, hashShift, tag), tag);
-      if (!data) return 0;
-    }
+    const tag = Iotlb.tag(load<u64>(route, ROUTE_FIRST), address);
+    const data = Iotlb.probe(Iotlb.set(iotlb, hashShift, tag), tag);
+    return data ? Lookup.checked(route, data, iova, need) : Lookup.second(route, iotlb, hashShift, iova, need);
+  }
+
+  /** The same of the second class alone. */
+  @inline static second(route: usize, iotlb: usize, hashShift: u64, iova: u64, need: u32): u64 {
+    const tag = Iotlb.tag(load<u64>(route, ROUTE_SECOND), iova & load<u64>(route, ROUTE_ADDRESS_MASK));
+    const data = Iotlb.probe(Iotlb.set(iotlb, hashShift, tag), tag);
+    return data ? Lookup.checked(route, data, iova, need) : 0;
+  }
+
+  @inline static checked(route: usize, data: u64, iova: u64, need: u32): u64 {
+    const address = iova & load<u64>(route, ROUTE_ADDRESS_MASK);
     const against = ((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) | (<u64>need & ~(data & PERM_MASK));
     return against ? 0 : (data & ~OFFSET_MASK) + address;
   }
@@ -59,6 +66,13 @@ export abstract class Pair {
     return v128.andnot(wanted, i64x2.shl(v128.and(data, i64x2.splat(PERM_MASK)), NEED_SHIFT));
   }
 
+  /** A word that is not 0 for each lane that the data does not answer. */
+  @inline static unanswered(request: usize, data: v128, iovas: v128, routeMask: u32): v128 {
+    const missing = v128.andnot(i64x2.splat(DATA_VALID), data);
+    const denied = v128.andnot(Pair.denied(request, data), i64x2.splat(routeMask));
+    return v128.or(v128.or(denied, missing), i64x2.shr_u(iovas, TAG_PLAIN_BITS));
+  }
+
   @inline static results(data: v128, iovas: v128): v128 {
     return i64x2.add(v128.and(data, i64x2.splat(<i64>~OFFSET_MASK)), iovas);
   }
@@ -83,5 +97,29 @@ export abstract class Quad {
     const missing = v128.andnot(i64x2.splat(DATA_VALID), v128.and(data, otherData));
     const high = i64x2.shr_u(v128.or(iovas, otherIovas), TAG_PLAIN_BITS);
     return !v128.any_true(v128.or(v128.or(v128.andnot(denied, i64x2.splat(routeMask)), missing), high));
+  }
+
+  /** Writes two results; the bits of those lanes that they do not hold for. */
+  @inline static pair(request: usize, result: usize, routes: usize, routeMask: u32, iotlb: usize, hashShift: u64): u32 {
+    const data = Pair.data(request, routes, routeMask, iotlb, hashShift);
+    const iovas = Pair.iovas(request);
+    v128.store(result, Pair.results(data, iovas));
+    return i64x2.bitmask(i64x2.ne(Pair.unanswered(request, data, iovas, routeMask), i64x2.splat(0)));
+  }
+
+  /** Writes four results, and the lanes that they do not hold for to the list at `miss`, without a branch: its end. */
+  @inline static collect(
+    request: usize, result: usize, routes: usize, routeMask: u32, iotlb: usize, hashShift: u64, lane: u32, miss: usize,
+  ): usize {
+    const first = Quad.pair(request, result, routes, routeMask, iotlb, hashShift);
+    const other = Quad.pair(request + 2 * REQUEST_BYTES, result + 2 * RESULT_BYTES, routes, routeMask, iotlb, hashShift);
+    store<u32>(miss, lane);
+    miss += (first & 1) << 2;
+    store<u32>(miss, lane + 1);
+    miss += (first & 2) << 1;
+    store<u32>(miss, lane + 2);
+    miss += (other & 1) << 2;
+    store<u32>(miss, lane + 3);
+    return miss + ((other & 2) << 1);
   }
 }

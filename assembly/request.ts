@@ -1,8 +1,8 @@
 // Accessors of the records that every lane passes through: request, route, domain. Imports layout only.
 import {
-  DOMAIN_BYTES, DOMAIN_EXACT, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_STAGE2, DOMAIN_UPPER,
+  DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_HALVES, DOMAIN_STAGE2, DOMAIN_UPPER,
   ENGINE_DOMAINS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, HALF_BIT, PERM_MASK, PORT_ENGINE, REQUEST_IOVA, REQUEST_NEED,
-  REQUEST_ROUTE, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_NONE, WALKER_EXACT,
+  REQUEST_ROUTE, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_NONE,
 } from "./layout";
 
 @unmanaged
@@ -46,14 +46,5 @@ export abstract class Domain {
     return load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_HALVES && (iova >> HALF_BIT) & 1
       ? Domain.at(load<u32>(engine, ENGINE_DOMAINS), load<u32>(domain, DOMAIN_UPPER))
       : domain;
-  }
-}
-
-@unmanaged
-export abstract class Walker {
-  /** WALKER_EXACT, or which batch walker serves the domain. */
-  @inline static of(domain: usize): u32 {
-    const flags = load<u32>(domain, DOMAIN_FLAGS);
-    return flags & DOMAIN_EXACT ? WALKER_EXACT : (load<u32>(domain, DOMAIN_FORMAT) << 1) | (flags & DOMAIN_GUEST);
   }
 }

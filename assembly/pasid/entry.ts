@@ -1,7 +1,7 @@
 // What the decoders of PASID-table entries share: how a word of a table is read, how an entry refuses, and the record of the
 // stage 1 that it names. Everything that a guest can write ends in one of these. Imports layout, memory, fault, domain, walk.
 import {
-  DOMAIN_BYTES, DOMAIN_EXACT, DOMAIN_FLAGS, DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_NESTED, DOMAIN_PAGE_REQUESTS, DOMAIN_SET_ACCESSED,
+  DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_NESTED, DOMAIN_PAGE_REQUESTS, DOMAIN_SET_ACCESSED,
   DOMAIN_SET_DIRTY, DOMAIN_STAGE2, DOMAIN_STATE, DOMAIN_UPPER, DOMAIN_VACANT, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PORT_STRIDE,
   ENGINE_PORTS, FORMAT_X86_64, PASID_PAGE_REQUESTS, PASID_TABLE_FLAGS, PASID_TABLE_OUTPUT_LG2, PASID_TABLE_STAGE2, PERM_R, PORT_WALK,
   RULE_SIGN, WALK_CLASS, WALK_HPA, WALK_IPA, WALK_LEVEL, WALK_PTE, WALK_REASON, WALK_STAGE,
@@ -61,7 +61,7 @@ function portNumber(engine: usize, port: usize): usize {
 export function nest(engine: usize, table: usize, scratch: usize): void {
   const requests = load<u32>(table, PASID_TABLE_FLAGS) & PASID_PAGE_REQUESTS ? DOMAIN_PAGE_REQUESTS : 0;
   store<u32>(scratch, load<u32>(table, PASID_TABLE_STAGE2), DOMAIN_STAGE2);
-  store<u32>(scratch, load<u32>(scratch, DOMAIN_FLAGS) | DOMAIN_NESTED | DOMAIN_EXACT | requests, DOMAIN_FLAGS);
+  store<u32>(scratch, load<u32>(scratch, DOMAIN_FLAGS) | DOMAIN_NESTED | requests, DOMAIN_FLAGS);
   store<u32>(scratch, DOMAIN_VACANT, DOMAIN_STATE);
   narrow(scratch, stage2Of(engine, table));
 }

@@ -8,6 +8,7 @@ import {
   PASID_TABLE_BYTES, PASID_TABLE_KIND, PASID_TABLE_POOL, PASID_TABLE_SMMUV3, PASID_TABLE_STAGE2, PASID_TABLE_USERS, PASID_TABLE_WITHOUT,
   PASID_WITHOUT_ZERO, ROUTE_NEXT, ROUTE_NONE, ROUTE_TABLE,
 } from "../layout";
+import { chooseWalker } from "../domain";
 import { takeIds } from "../invalidate";
 import { Domain } from "../request";
 import { block, governing, nextPasid, routeAt, routePasid, routeRid } from "../route";
@@ -73,6 +74,7 @@ export function fillEntry(engine: usize, table: usize, pasid: u32, scratch: usiz
     store<u32>(upper, 1, DOMAIN_USERS);
     store<u32>(upper, DOMAIN_LIVE, DOMAIN_STATE);
   }
+  chooseWalker(engine, entry);
   store<u32>(entry, DOMAIN_LIVE, DOMAIN_STATE);
   const stage2 = stage2Of(engine, table);
   store<u32>(stage2, load<u32>(stage2, DOMAIN_USERS) + 1, DOMAIN_USERS);

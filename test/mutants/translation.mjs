@@ -5,6 +5,7 @@ const TWO_STAGES = ["test/unit/two-stage-property.test.ts"];
 const HALVES = ["test/unit/two-halves-property.test.ts"];
 const MARKS = ["test/unit/marks-property.test.ts"];
 const NESTED = ["test/unit/engine-nested.test.ts"];
+const MIXTURES = ["test/unit/engine-mixtures.test.ts"];
 const IOTLB = ["test/unit/engine-iotlb.test.ts"];
 
 export const TRANSLATION = [
@@ -22,7 +23,7 @@ export const TRANSLATION = [
   },
   {
     name: "batch walk: reserved bits of leaves do not refuse", tests: WALKS,
-    edits: [edit("table/batch-walk", "if (!changetype<S>(0).trusted() && (pte & load<u64>(half, DOMAIN_RESERVED_LEAF)) != 0) return false;", "")],
+    edits: [edit("table/lane", "    if (!trusted && (pte & load<u64>(half, DOMAIN_RESERVED_LEAF)) != 0) return LEFT;\n", "")],
   },
   {
     name: "walk: address rule not checked", tests: WALKS,
@@ -56,6 +57,30 @@ export const TRANSLATION = [
     edits: [edit("table/walk", "      store<u32>(out, CLASS_TABLE, WALK_CLASS);\n", "")],
   },
   {
+    name: "batch of two stages: permissions of stage 2 do not count", tests: TWO_STAGES,
+    edits: [edit("table/two-stage-walk", "load<u32>(lane, LANE_PERM) & <u32>(page & PERM_MASK)", "load<u32>(lane, LANE_PERM)")],
+  },
+  {
+    name: "batch of two stages: the page has the size of stage 1", tests: TWO_STAGES,
+    edits: [edit("table/two-stage-walk", "min(load<u32>(lane, LANE_LEAF_LG2), <u32>(page >> RESULT_RUN_SHIFT))", "load<u32>(lane, LANE_LEAF_LG2)")],
+  },
+  {
+    name: "batch of two stages: tables are read that stage 2 does not let be read", tests: TWO_STAGES,
+    edits: [edit("table/two-stage-walk", "if (!(page & PERM_R)) continue;", "if (!page) continue;")],
+  },
+  {
+    name: "batch of two stages: pages of another stage 2 are taken", tests: TWO_STAGES,
+    edits: [edit("table/stage2-pages", "store<u32>(stages, run ? run : 1, STAGES_RUN);", "store<u32>(stages, 1, STAGES_RUN);")],
+  },
+  {
+    name: "batch of two stages: when the number of calls comes round, old pages are met again", tests: MIXTURES,
+    edits: [edit("table/stage2-pages", "  if (!run) memory.fill(stages + STAGES_PAGES, 0, PAGE_BYTES << STAGES_PAGES_LG2);\n", "")],
+  },
+  {
+    name: "collecting misses: only a lane without an entry is looked at again", tests: MIXTURES,
+    edits: [edit("lookup", "i64x2.bitmask(i64x2.ne(Pair.unanswered(request, data, iovas, routeMask), i64x2.splat(0)))", "i64x2.bitmask(i64x2.ne(v128.andnot(i64x2.splat(DATA_VALID), data), i64x2.splat(0)))")],
+  },
+  {
     name: "two halves: bit 55 does not choose", tests: HALVES,
     edits: [edit("request", "DOMAIN_HALVES && (iova >> HALF_BIT) & 1", "DOMAIN_HALVES && (iova >> HALF_BIT) & 0")],
   },
@@ -77,7 +102,7 @@ export const TRANSLATION = [
   },
   {
     name: "dirty: a clean page is cached writable", tests: IOTLB,
-    edits: [edit("table/batch-walk", "if (flags & DOMAIN_SET_DIRTY && f.clean(pte)) perm &= ~PERM_ANY_W;", "")],
+    edits: [edit("table/lane", "return flags & DOMAIN_SET_DIRTY && f.clean(pte) ? perm & ~PERM_ANY_W : perm;", "return perm;")],
   },
   {
     name: "marks: stored without looking whether the guest has written meanwhile", tests: ["test/unit/marks-concurrent.test.ts"],
