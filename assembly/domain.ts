@@ -5,7 +5,7 @@ import {
   DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_NESTED, DOMAIN_NO_FRAME,
   DOMAIN_NONE, DOMAIN_OUTPUT_LG2, DOMAIN_RESERVED_LEAF, DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_SMALL_LG2,
   DOMAIN_STAGE2, DOMAIN_STALLED, DOMAIN_STATE, DOMAIN_TOP_SHIFT, DOMAIN_UPPER, DOMAIN_USERS, ENGINE_CLEARED,
-  ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PLANNED, ENGINE_UNFINISHED, ENGINE_WALKERS, RULE_SIGN, RULE_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_BUSY, STATUS_OK,
+  ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_UNFINISHED, ENGINE_WALKERS, RULE_SIGN, RULE_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_BUSY, STATUS_OK,
   STATUS_STALLED, TAG_ADDRESS_BITS, UNMAP_BUSY, UNMAP_IN_SECTION, UNMAP_REFUSED, UNMAP_STALLED,
 } from "./layout";
 import { Format, lowBits } from "./format/format";
@@ -14,7 +14,7 @@ import { begin, beginBeside, end, settle } from "./change";
 import { dropRange, flush, flushUsers, invalidate, reserveIds } from "./invalidate";
 import { Walker } from "./request";
 import { failsNow } from "./table/frames";
-import { MapRange, permAndCap, PlanRange } from "./table/map";
+import { MapRange, permAndCap } from "./table/map";
 import { CanTakeTables, TakeRoot } from "./table/root";
 import { DropTables, UnmapRange } from "./table/unmap";
 import { walkExact } from "./table/walk";
@@ -69,7 +69,7 @@ export function beginFlush(engine: usize): u32 {
 }
 
 /** Such a status as an answer of unmap, which has removed nothing. */
-function unmapStatus(engine: usize, status: u32): u64 {
+export function unmapStatus(engine: usize, status: u32): u64 {
   if (status == STATUS_STALLED) store<u64>(engine, ~(<u64>0), ENGINE_UNFINISHED);
   if (status == STATUS_BUSY) return UNMAP_BUSY;
   return status == STATUS_STALLED ? UNMAP_STALLED : UNMAP_IN_SECTION;
@@ -180,21 +180,6 @@ export function map(engine: usize, index: u32, first: u64, last: u64, hpa: u64, 
   return answer;
 }
 
-/**
- * Tables that such a map needs (high half) and the STATUS_* it would answer with frames enough (low half). Of ranges planned
- * one after the other, ascending, each counts only what the ones before did not: `after` is where the last one ended, ~first
- * for the first of them.
- */
-export function planMap(engine: usize, index: u32, first: u64, last: u64, hpa: u64, perm: u32, after: u64, cap: u32): u64 {
-  const status = begin(engine);
-  if (status != STATUS_OK) return status;
-  const domain = domainAt(engine, index);
-  store<u64>(engine, after, ENGINE_PLANNED);
-  const answer = dispatch<PlanRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, hpa, permAndCap(perm, cap));
-  end(engine);
-  return answer;
-}
-
 /** Are there frames for that many more tables of the domain? */
 export function canTakeTables(engine: usize, index: u32, tables: u32): bool {
   const domain = domainAt(engine, index);
@@ -202,7 +187,7 @@ export function canTakeTables(engine: usize, index: u32, tables: u32): bool {
 }
 
 /** The answer of a change that was to wait: kept if a port stalls, for the call that waits again. */
-function settled(engine: usize, answer: u64, done: bool): u64 {
+export function settled(engine: usize, answer: u64, done: bool): u64 {
   if (done) return answer;
   store<u64>(engine, answer, ENGINE_UNFINISHED);
   return UNMAP_STALLED;

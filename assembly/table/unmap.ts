@@ -12,7 +12,7 @@ import { retireRoot, Start, tableOrder } from "./root";
 import { clearRun, countOf } from "./runs";
 
 /** Records that leaves of 2^lg2 bytes went, so that the caller invalidates the IOTLB classes that could hold them. */
-function noteCleared(engine: usize, lg2: u32): void {
+export function noteCleared(engine: usize, lg2: u32): void {
   store<u64>(engine, load<u64>(engine, ENGINE_CLEARED) | (<u64>1 << lg2), ENGINE_CLEARED);
 }
 
@@ -51,20 +51,35 @@ function drop<F extends Format>(engine: usize, table: usize, level: u32): u64 {
   return bytes;
 }
 
+/** Empties n entries from `entry` up: how many were not empty. */
+export function takeEntries(entry: usize, n: u32): u32 {
+  if (n == 1) {
+    const taken = u32(load<u64>(entry) != 0);
+    if (taken) store<u64>(entry, 0);
+    return taken;
+  }
+  const live = countOf(entry, n, ~(<u64>0));
+  if (live) clearRun(entry, n);
+  return live;
+}
+
 /** Removes the entries of [first..last] in a leaf table: bytes removed. */
 function takeLeaves<F extends Format>(engine: usize, table: usize, first: u64, last: u64): u64 {
   const span = changetype<F>(0).spanLg2(0);
-  const entry = table + EntryOf.offset<F>(first, 0);
   const n = <u32>((last - first) >> span) + 1;
-  const live = countOf(entry, n, ~(<u64>0));
+  const live = takeEntries(table + EntryOf.offset<F>(first, 0), n);
   if (!live) return 0;
-  clearRun(entry, n);
   Frames.addLive(engine, table, -live);
   noteCleared(engine, span);
   return <u64>live << span;
 }
 
-/** Removes [first..last] below `table`: bytes removed. `checkEdge` has made sure that no leaf is cut. */
+/** Is [first..last], in the span of one entry of 2^spanLg2 bytes, all of it? */
+export function isWhole(first: u64, last: u64, spanLg2: u32): bool {
+  return last - first == lowBits(spanLg2);
+}
+
+/** Removes [first..last] below `table`: bytes removed. `unmapRefusal` has made sure that no leaf is cut. */
 function take<F extends Format>(engine: usize, table: usize, level: u32, first: u64, last: u64): u64 {
   if (level == 0) return takeLeaves<F>(engine, table, first, last);
   const f = changetype<F>(0);
@@ -83,7 +98,7 @@ function take<F extends Format>(engine: usize, table: usize, level: u32, first: 
       bytes += <u64>1 << span;
     } else if (kind == TABLE) {
       const child = <usize>f.tableAddress(pte);
-      const whole = end - at == lowBits(span);
+      const whole = isWhole(at, end, span);
       if (!whole) bytes += take<F>(engine, child, level - 1, at, end);
       if (whole || !Frames.live(engine, child)) {
         atomic.store<u64>(entry, 0);
@@ -115,7 +130,7 @@ function cutsLeaf<F extends Format>(domain: usize, at: u64, first: u64, last: u6
 }
 
 /** `take` over the start tables. */
-function takeFrom<F extends Format>(engine: usize, domain: usize, first: u64, last: u64): u64 {
+export function takeFrom<F extends Format>(engine: usize, domain: usize, first: u64, last: u64): u64 {
   const top = load<u32>(domain, DOMAIN_LEVELS) - 1;
   let bytes: u64 = 0;
   let at = first;
@@ -127,20 +142,24 @@ function takeFrom<F extends Format>(engine: usize, domain: usize, first: u64, la
   }
 }
 
-/** Removes [a..b]: bytes removed, UNMAP_SPLIT if it would cut a leaf, UNMAP_REFUSED if it is no range of this space. */
+/** Why [a..b] cannot be removed: UNMAP_SPLIT if it would cut a leaf, UNMAP_REFUSED if it is no range of this space; 0 if it can. */
+export function unmapRefusal<F extends Format>(domain: usize, a: u64, b: u64): u64 {
+  const bias = load<u64>(domain, DOMAIN_BIAS);
+  const high = load<u64>(domain, DOMAIN_HIGH);
+  const mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
+  if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST) return UNMAP_REFUSED;
+  if (b < a || ((a | (b + 1)) & lowBits(changetype<F>(0).smallLg2())) != 0) return UNMAP_REFUSED;
+  if ((((a + bias) | (b + bias)) & high) != 0 || (a & ~mask) != (b & ~mask)) return UNMAP_REFUSED;
+  return cutsLeaf<F>(domain, a, a, b) || cutsLeaf<F>(domain, b, a, b) ? UNMAP_SPLIT : 0;
+}
+
+/** Removes [a..b]: bytes removed, or as `unmapRefusal`. */
 @unmanaged
 @final
 export class UnmapRange extends Operation {
   run<F extends Format>(engine: usize, domain: usize, a: u64, b: u64, _c: u64, _d: u32): u64 {
-    const f = changetype<F>(0);
-    const bias = load<u64>(domain, DOMAIN_BIAS);
-    const high = load<u64>(domain, DOMAIN_HIGH);
-    const mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
-    if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST) return UNMAP_REFUSED;
-    if (b < a || ((a | (b + 1)) & lowBits(f.smallLg2())) != 0) return UNMAP_REFUSED;
-    if ((((a + bias) | (b + bias)) & high) != 0 || (a & ~mask) != (b & ~mask)) return UNMAP_REFUSED;
-    if (cutsLeaf<F>(domain, a, a, b) || cutsLeaf<F>(domain, b, a, b)) return UNMAP_SPLIT;
-    return takeFrom<F>(engine, domain, a, b);
+    const refusal = unmapRefusal<F>(domain, a, b);
+    return refusal ? refusal : takeFrom<F>(engine, domain, a, b);
   }
 }
 
