@@ -12,7 +12,8 @@ import { Ids } from "./ids.js";
 import { deviceInfo, groupState, ioasidInfo } from "./info.js";
 import { invalidate } from "./invalidation.js";
 import { Ioasid, type IoasidContext } from "./ioasid.js";
-import { map, unmap, unmapAll } from "./ioasid-maps.js";
+import { badFlags, map, takeMapFlags, unmap, unmapAll } from "./ioasid-maps.js";
+import { mapList, unmapList } from "./map-lists.js";
 import { stillInUse, tooDeep } from "./nesting-errors.js";
 import { type FileTable, OpenFile } from "./open-file.js";
 import type { Pins } from "./pins.js";
@@ -22,8 +23,6 @@ import * as R from "./requests.js";
 
 const CALL = R.REQUESTS;
 const CLOSE: R.Call = { name: "close", fields: new Set() };
-/** The flags of a map are the engine's PERM_R and PERM_W. */
-const MAP_FLAGS = R.IOASID_DMA_MAP_FLAG_READ | R.IOASID_DMA_MAP_FLAG_WRITE;
 /** An ioasid is an ioctl's return value, which must not look negative. */
 const LAST_IOASID = 2 ** 31 - 1;
 const EXTENSIONS: ReadonlySet<number> = new Set([
@@ -180,10 +179,11 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   dmaMap(arg: R.DmaMap): void {
     const call = this.#take(R.IOASID_DMA_MAP, arg);
     const ioasid = this.find(call, arg.ioasid);
-    takeBoolean(call, "dryRun", arg.dryRun);
-    const flags = arg.flags === undefined ? MAP_FLAGS : takeU32(call, "flags", arg.flags);
-    if (flags === 0 || flags > MAP_FLAGS) throw badFlags(call, flags, "READ (1), WRITE (2) or both; without flags a map has both");
-    withErrno(call, () => map(ioasid, arg, flags));
+    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
+    if ("entries" in arg && arg.entries !== undefined) return withErrno(call, () => mapList(ioasid, arg, dryRun));
+    const entry = arg as R.MapEntry;
+    const perm = takeMapFlags(call, entry.flags);
+    withErrno(call, () => map(ioasid, entry, perm, dryRun));
   }
 
   /**
@@ -195,11 +195,13 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   dmaUnmap(arg: R.DmaUnmap): { readonly size: bigint } {
     const call = this.#take(R.IOASID_DMA_UNMAP, arg);
     const ioasid = this.find(call, arg.ioasid);
-    const flags = arg.flags === undefined ? 0 : takeU32(call, "flags", arg.flags);
-    if (flags === 0) return { size: withErrno(call, () => unmap(ioasid, arg.iova, arg.size)) };
+    if ("entries" in arg && arg.entries !== undefined) return { size: withErrno(call, () => unmapList(ioasid, arg)) };
+    const { iova, size, flags: given } = arg as R.UnmapRange;
+    const flags = given === undefined ? 0 : takeU32(call, "flags", given);
+    if (flags === 0) return { size: withErrno(call, () => unmap(ioasid, iova, size)) };
     if (flags !== R.IOASID_DMA_UNMAP_FLAG_ALL) throw badFlags(call, flags, "ALL (2)");
     for (const field of ["iova", "size"] as const) {
-      const value = takeU64(call, field, arg[field] ?? 0n);
+      const value = takeU64(call, field, (arg as R.UnmapRange)[field] ?? 0n);
       if (value === 0n) continue;
       throw new IoctlError("EINVAL", call.name, `${field} must be 0 with the flag ALL, not ${show(value)}`, { field, value, hint: "leave it out" });
     }
@@ -292,9 +294,4 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     const hint = known.length === 0 ? "it has none yet: IOASID_ALLOC makes one" : `it has ${known.join(", ")}`;
     throw new IoctlError("ENOENT", call.name, `fd ${this.number} has no ioasid ${show(number)}`, { field, value: number, hint });
   }
-}
-
-function badFlags(call: R.Call, flags: number, known: string): IoctlError {
-  const reason = `flags 0x${flags.toString(16)} are not known`;
-  return new IoctlError("EINVAL", call.name, reason, { field: "flags", value: flags, hint: `flags are ${known}` });
 }
