@@ -31,9 +31,10 @@ export function classWord(domain: usize, large: bool): u64 {
 function pushRing(engine: usize, tag: u64, span: u32, kind: u32): void {
   const head = load<u32>(engine, ENGINE_RING_HEAD);
   const entry = load<u32>(engine, ENGINE_RING) + (head & (RING_ENTRIES - 1)) * <u32>RING_ENTRY_BYTES;
-  atomic.store<u64>(entry, tag, RING_TAG);
-  atomic.store<u32>(entry, span, RING_SPAN);
-  atomic.store<u32>(entry, kind, RING_KIND);
+  // Nobody reads an entry before the head is beyond it.
+  store<u64>(entry, tag, RING_TAG);
+  store<u32>(entry, span, RING_SPAN);
+  store<u32>(entry, kind, RING_KIND);
   atomic.store<u32>(engine, head + 1, ENGINE_RING_HEAD);
 }
 
@@ -167,28 +168,27 @@ export function dropRanges(engine: usize, domain: usize, ranges: usize, n: u32, 
   const end = ranges + n * RANGE_BYTES;
   let runs: u32 = 0;
   let pages: u64 = 0;
-  for (let at = ranges; at < end && runs <= MOST_RANGES; at = neighboursEnd(at, end), runs++) {
-    pages += ((lastOf(at, end) - load<u64>(at, RANGE_FIRST)) >> classLg2(domain, false)) + 1;
+  for (let at = ranges; at < end && runs <= MOST_RANGES; runs++) {
+    const first = load<u64>(at, RANGE_FIRST);
+    at = neighboursEnd(at, end);
+    pages += ((load<u64>(at - RANGE_BYTES, RANGE_LAST) - first) >> classLg2(domain, false)) + 1;
   }
   if (runs > MOST_RANGES || pages > MOST_TAGS) {
     flush(engine, domain);
     return;
   }
-  for (let at = ranges; at < end; at = neighboursEnd(at, end)) dropRange(engine, domain, load<u64>(at, RANGE_FIRST), lastOf(at, end), leaves);
+  for (let at = ranges; at < end; ) {
+    const first = load<u64>(at, RANGE_FIRST);
+    at = runs == 1 ? end : neighboursEnd(at, end);
+    dropRange(engine, domain, first, load<u64>(at - RANGE_BYTES, RANGE_LAST), leaves);
+  }
 }
 
 /** Where the records end that go on, without a gap, from that at `at`. */
 function neighboursEnd(at: usize, end: usize): usize {
-  while (true) {
-    const last = load<u64>(at, RANGE_LAST);
-    at += RANGE_BYTES;
-    if (at == end || load<u64>(at, RANGE_FIRST) != last + 1) return at;
-  }
-}
-
-/** Last address of those records. */
-function lastOf(at: usize, end: usize): u64 {
-  return load<u64>(neighboursEnd(at, end) - RANGE_BYTES, RANGE_LAST);
+  let last = load<u64>(at, RANGE_LAST);
+  for (at += RANGE_BYTES; at < end && load<u64>(at, RANGE_FIRST) == last + 1; at += RANGE_BYTES) last = load<u64>(at, RANGE_LAST);
+  return at;
 }
 
 /**

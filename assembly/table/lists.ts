@@ -11,8 +11,8 @@ import { Frames, spendGrant } from "./frames";
 import { checkRange, marksLeft, OVERLAP, put, putFrom } from "./map";
 import { Cursor, pageTable } from "./merge-pages";
 import { tableOrder } from "./root";
-import { anyOf, fillRun } from "./runs";
-import { isWhole, noteCleared, takeEntries, takeFrom, unmapRefusal } from "./unmap";
+import { anyOf, fillRun, takeRun } from "./runs";
+import { isWhole, noteCleared, takeFrom, unmapRefusal } from "./unmap";
 
 @unmanaged
 abstract class Pages {
@@ -20,6 +20,11 @@ abstract class Pages {
   @inline static alike<F extends Format>(): bool {
     const f = changetype<F>(0);
     return f.leafSizes(0) == <u64>1 << f.smallLg2();
+  }
+
+  /** The page table in which a range goes on that follows one up to `last`; 0 if there is none, or none does. */
+  @inline static nextTo<F extends Format>(domain: usize, last: u64): usize {
+    return ~last & lowBits(changetype<F>(0).spanLg2(1)) ? pageTable<F>(domain, last) : 0;
   }
 }
 
@@ -65,7 +70,7 @@ function planMaps<F extends Format>(domain: usize, cursor: Cursor, at: usize, en
     if (more == OVERLAP) return STATUS_OVERLAP;
     tables += more;
     cursor.childKey = last >> tableSpan;
-    cursor.childTable = pageTable<F>(domain, last);
+    cursor.childTable = Pages.nextTo<F>(domain, last);
   }
   return tables << 32;
 }
@@ -103,7 +108,7 @@ export class PutMaps extends Operation {
       const perm = load<u32>(at, LEAF_PERM) | marks;
       if (first >> tableSpan != key || last >> tableSpan != key) {
         putFrom<F>(engine, domain, first, last, hpa, perm, lowBits(load<u32>(at, LEAF_LG2) + 1));
-        table = pageTable<F>(domain, last);
+        table = Pages.nextTo<F>(domain, last);
         key = table ? last >> tableSpan : ~(<u64>0);
         if (table) live = Frames.liveAddress(engine, Frames.index(engine, table));
       } else if (Pages.alike<F>()) {
@@ -132,16 +137,22 @@ export class CheckUnmaps extends Operation {
     const bias = load<u64>(domain, DOMAIN_BIAS);
     const high = load<u64>(domain, DOMAIN_HIGH);
     const halves = ~load<u64>(domain, DOMAIN_ADDRESS_MASK);
+    const ranges = <usize>load<u32>(engine, ENGINE_SCRATCH);
     let key = ~(<u64>0);
-    let at = <usize>load<u32>(engine, ENGINE_SCRATCH);
-    for (const end = at + d * RANGE_BYTES; at < end; at += RANGE_BYTES) {
+    let after: u64 = 0;
+    for (let at = ranges; at < ranges + d * RANGE_BYTES; at += RANGE_BYTES) {
       const first = load<u64>(at, RANGE_FIRST);
       const last = load<u64>(at, RANGE_LAST);
       const wrong = (((first + bias) | (last + bias)) & high) | ((first ^ last) & halves) | ((first | (last + 1)) & lowBits(f.smallLg2()));
-      if (Pages.alike<F>() && !wrong && last >= first && first >> tableSpan == key && last >> tableSpan == key) continue;
-      const refusal = unmapRefusal<F>(domain, first, last);
+      if (Pages.alike<F>() && !wrong && last >= first && first >> tableSpan == key && last >> tableSpan == key) {
+        after = last;
+        continue;
+      }
+      // What ends where the range before it does begins no leaf inside.
+      const refusal = unmapRefusal<F>(domain, first, last, first == after + 1 && at != ranges);
       if (refusal) return refusal;
-      if (Pages.alike<F>()) key = pageTable<F>(domain, last) ? last >> tableSpan : ~(<u64>0);
+      after = last;
+      if (Pages.alike<F>()) key = Pages.nextTo<F>(domain, last) ? last >> tableSpan : ~(<u64>0);
     }
     return 0;
   }
@@ -162,9 +173,19 @@ export class TakeUnmaps extends Operation {
     let at = <usize>load<u32>(engine, ENGINE_SCRATCH);
     for (const end = at + d * RANGE_BYTES; at < end; at += RANGE_BYTES) {
       const first = load<u64>(at, RANGE_FIRST);
-      const last = load<u64>(at, RANGE_LAST);
+      let last = load<u64>(at, RANGE_LAST);
+      // Neighbours go together.
+      for (; at + RANGE_BYTES < end && load<u64>(at, RANGE_BYTES + RANGE_FIRST) == last + 1; at += RANGE_BYTES) last = load<u64>(at, RANGE_BYTES + RANGE_LAST);
       if (first >> tableSpan == key && last >> tableSpan == key && !isWhole(first, last, tableSpan)) {
-        const taken = takeEntries(table + EntryOf.offset<F>(first, 0), <u32>((last - first) >> f.smallLg2()) + 1);
+        const entry = table + EntryOf.offset<F>(first, 0);
+        const n = <u32>((last - first) >> f.smallLg2()) + 1;
+        let taken: u32;
+        if (n == 1) {
+          taken = u32(load<u64>(entry) != 0);
+          store<u64>(entry, 0);
+        } else {
+          taken = takeRun(entry, n);
+        }
         const left = <u32>load<u16>(live) - taken;
         store<u16>(live, <u16>left);
         pages += taken;
@@ -172,7 +193,7 @@ export class TakeUnmaps extends Operation {
       }
       // An empty table goes too.
       bytes += takeFrom<F>(engine, domain, first, last);
-      table = pageTable<F>(domain, last);
+      table = Pages.nextTo<F>(domain, last);
       key = table ? last >> tableSpan : ~(<u64>0);
       if (table) live = Frames.liveAddress(engine, Frames.index(engine, table));
     }

@@ -19,20 +19,24 @@ export function anyOf(entry: usize, n: u32, mask: u64): bool {
   return (found & mask) != 0;
 }
 
-/** How many of n entries have a bit of `mask`. */
-export function countOf(entry: usize, n: u32, mask: u64): u32 {
-  let count: u32 = 0;
-  const end = entry + (n << 3);
-  for (let p = entry; p < end; p += 8) count += u32((load<u64>(p) & mask) != 0);
-  return count;
-}
-
-export function clearRun(entry: usize, n: u32): void {
+/** Empties n entries from `entry` up: how many were not empty. */
+export function takeRun(entry: usize, n: u32): u32 {
   let p = entry;
   const end = entry + (n << 3);
   const zero = i64x2.splat(0);
-  for (; p + 16 <= end; p += 16) v128.store(p, zero);
-  if (p < end) store<u64>(p, 0);
+  // Lanes that are not empty compare as -1.
+  let counts = i64x2.splat(0);
+  for (const lastFour = end - 32; n >= 4 && p <= lastFour; p += 32) {
+    counts = i64x2.add(counts, i64x2.add(i64x2.ne(v128.load(p), zero), i64x2.ne(v128.load(p, 16), zero)));
+    v128.store(p, zero);
+    v128.store(p, zero, 16);
+  }
+  let taken = -<u32>(i64x2.extract_lane(counts, 0) + i64x2.extract_lane(counts, 1));
+  for (; p < end; p += 8) {
+    taken += u32(load<u64>(p) != 0);
+    store<u64>(p, 0);
+  }
+  return taken;
 }
 
 /** Stores n entries: pte, pte + step, pte + 2 * step, ... */
