@@ -82,30 +82,35 @@ export function emptyRun(entry: usize, n: u32): u32 {
 
 /**
  * Copies entries from `from` to `to` as long as they equal `pte` in all bits but those of `kept`: only these stay, with `bits`
- * added. How many of n there were. Nothing else is ever stored: others may be reading.
+ * added (they are no kept ones). How many of n there were. Nothing else is ever stored: others may be reading.
  */
 export function copyEqualRun(to: usize, from: usize, n: u32, pte: u64, kept: u64, bits: u64): u32 {
   let p = from;
   const end = from + (n << 3);
+  const wanted = i64x2.splat(<i64>pte);
+  const other = i64x2.splat(<i64>~kept);
+  // Of an entry that is like pte only kept bits differ: put back, beside the new bits, they make the entry of the copy.
+  const base = i64x2.splat(<i64>((pte & kept) | bits));
   if (n >= 8) {
-    const wanted = i64x2.splat(<i64>pte);
-    const masks = i64x2.splat(<i64>kept);
-    const more = i64x2.splat(<i64>bits);
     const lastEight = end - 64;
     do {
-      const a = v128.load(p);
-      const b = v128.load(p, 16);
-      const c = v128.load(p, 32);
-      const d = v128.load(p, 48);
-      const differ = v128.or(v128.or(v128.xor(a, wanted), v128.xor(b, wanted)), v128.or(v128.xor(c, wanted), v128.xor(d, wanted)));
-      if (v128.any_true(v128.andnot(differ, masks))) break;
-      v128.store(to, v128.or(v128.and(a, masks), more));
-      v128.store(to, v128.or(v128.and(b, masks), more), 16);
-      v128.store(to, v128.or(v128.and(c, masks), more), 32);
-      v128.store(to, v128.or(v128.and(d, masks), more), 48);
+      const a = v128.xor(v128.load(p), wanted);
+      const b = v128.xor(v128.load(p, 16), wanted);
+      const c = v128.xor(v128.load(p, 32), wanted);
+      const d = v128.xor(v128.load(p, 48), wanted);
+      if (v128.any_true(v128.and(v128.or(v128.or(a, b), v128.or(c, d)), other))) break;
+      v128.store(to, v128.xor(a, base));
+      v128.store(to, v128.xor(b, base), 16);
+      v128.store(to, v128.xor(c, base), 32);
+      v128.store(to, v128.xor(d, base), 48);
       p += 64;
       to += 64;
     } while (p <= lastEight);
+  }
+  for (; p + 16 <= end; p += 16, to += 16) {
+    const two = v128.xor(v128.load(p), wanted);
+    if (v128.any_true(v128.and(two, other))) break;
+    v128.store(to, v128.xor(two, base));
   }
   for (; p < end; p += 8, to += 8) {
     const entry = load<u64>(p);
