@@ -1,16 +1,10 @@
 // Times calls that come in pairs, one taking back what the other made, each by itself: rows of the two halves of a pair. As in
 // runner.mjs variants alternate, in an order that reverses every round, and what counts is the median of per-round ratios.
+import { quantile } from "./runner.mjs";
 
 const ROUNDS = 61;
 /** Pairs of a round: enough that reading the clock does not show. */
 const ROUND_NANOSECONDS = 400_000;
-
-function quantile(values, q) {
-  const sorted = values.toSorted((a, b) => a - b);
-  const at = (sorted.length - 1) * q;
-  const low = Math.floor(at);
-  return sorted[low] + ((sorted[low + 1] ?? sorted[low]) - sorted[low]) * (at - low);
-}
 
 /** Nanoseconds of `pairs` pairs, [made, taken back]. */
 function timed({ make, undo }, pairs, clock) {
