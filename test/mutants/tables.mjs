@@ -114,7 +114,7 @@ export const TABLES = [
   },
   {
     name: "frames: limbo is given out while readers are inside", tests: ["assembly/__tests__/frames.spec.ts"],
-    edits: [edit("table/frames", "  store<u32>(list, index + 1, ENGINE_FRAME_LIMBO);\n  store<u32>(engine, load<u32>(engine, ENGINE_FRAMES_LIMBO)", "  addFree(engine, index, order);\n  store<u32>(engine, load<u32>(engine, ENGINE_FRAMES_LIMBO)")],
+    edits: [edit("table/frames", "  store<u32>(list, link, ENGINE_FRAME_LIMBO);", "  addFree(engine, link - 1, order);")],
   },
   {
     name: "frames: a table is handed out with what was in it", tests: MAPS,
