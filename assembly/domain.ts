@@ -6,7 +6,7 @@ import {
   DOMAIN_NESTED, DOMAIN_NO_FRAME, DOMAIN_NONE, DOMAIN_OUTPUT_LG2, DOMAIN_RESERVED_LEAF, DOMAIN_RESERVED_TABLE, DOMAIN_ROOT,
   DOMAIN_ROUTES, DOMAIN_SMALL_LG2, DOMAIN_STAGE2, DOMAIN_STALLED, DOMAIN_STATE, DOMAIN_TOP_SHIFT, DOMAIN_UPPER, DOMAIN_USERS,
   DOMAIN_WALKER, ENGINE_CLEARED, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES,
-  ENGINE_PLANNED, ENGINE_UNFINISHED, ENGINE_WALKERS, PASID_TABLE_BYTES, PASID_TABLE_STAGE2, PASID_TABLE_STATE, RULE_SIGN, RULE_TBI,
+  ENGINE_UNFINISHED, ENGINE_WALKERS, PASID_TABLE_BYTES, PASID_TABLE_STAGE2, PASID_TABLE_STATE, RULE_SIGN, RULE_TBI,
   RULE_ZERO, STATUS_ATTACHED, STATUS_BUSY, STATUS_OK, STATUS_STALLED, TAG_ADDRESS_BITS, UNMAP_BUSY, UNMAP_IN_SECTION, UNMAP_REFUSED,
   UNMAP_STALLED, WALKER_EXACT, WALKER_FORMAT_SHIFT, WALKER_GUEST, WALKER_NESTED,
 } from "./layout";
@@ -15,7 +15,7 @@ import { dispatch, Operation } from "./format/list";
 import { begin, beginBeside, end, settle } from "./change";
 import { dropRange, flush, flushUsers, invalidate, reserveIds } from "./invalidate";
 import { failsNow } from "./table/frames";
-import { MapRange, permAndCap, PlanRange } from "./table/map";
+import { MapRange, permAndCap } from "./table/map";
 import { CanTakeTables, TakeRoot } from "./table/root";
 import { DropTables, UnmapRange } from "./table/unmap";
 import { walkExact } from "./table/walk";
@@ -102,7 +102,7 @@ export function beginFlush(engine: usize): u32 {
 }
 
 /** Such a status as an answer of unmap, which has removed nothing. */
-function unmapStatus(engine: usize, status: u32): u64 {
+export function unmapStatus(engine: usize, status: u32): u64 {
   if (status == STATUS_STALLED) store<u64>(engine, ~(<u64>0), ENGINE_UNFINISHED);
   if (status == STATUS_BUSY) return UNMAP_BUSY;
   return status == STATUS_STALLED ? UNMAP_STALLED : UNMAP_IN_SECTION;
@@ -234,21 +234,6 @@ export function map(engine: usize, index: u32, first: u64, last: u64, hpa: u64, 
   return answer;
 }
 
-/**
- * Tables that such a map needs (high half) and the STATUS_* it would answer with frames enough (low half). Of ranges planned
- * one after the other, ascending, each counts only what the ones before did not: `after` is where the last one ended, ~first
- * for the first of them.
- */
-export function planMap(engine: usize, index: u32, first: u64, last: u64, hpa: u64, perm: u32, after: u64, cap: u32): u64 {
-  const status = begin(engine);
-  if (status != STATUS_OK) return status;
-  const domain = domainAt(engine, index);
-  store<u64>(engine, after, ENGINE_PLANNED);
-  const answer = dispatch<PlanRange>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, first, last, hpa, permAndCap(perm, cap));
-  end(engine);
-  return answer;
-}
-
 /** Are there frames for that many more tables of the domain? */
 export function canTakeTables(engine: usize, index: u32, tables: u32): bool {
   const domain = domainAt(engine, index);
@@ -256,7 +241,7 @@ export function canTakeTables(engine: usize, index: u32, tables: u32): bool {
 }
 
 /** The answer of a change that was to wait: kept if a port stalls, for the call that waits again. */
-function settled(engine: usize, answer: u64, done: bool): u64 {
+export function settled(engine: usize, answer: u64, done: bool): u64 {
   if (done) return answer;
   store<u64>(engine, answer, ENGINE_UNFINISHED);
   return UNMAP_STALLED;

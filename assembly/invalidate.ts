@@ -5,7 +5,7 @@ import {
   DOMAIN_ADDRESS_MASK, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_HALVES, DOMAIN_ID, DOMAIN_LARGE_LG2, DOMAIN_LIVE, DOMAIN_NESTED,
   DOMAIN_ROUTES, DOMAIN_SMALL_LG2, DOMAIN_STAGE2, DOMAIN_STATE, DOMAIN_UPPER, DOMAIN_USERS,
   ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTES, ID_LIMIT,
-  PORT_ENGINE, PORT_RING_TAIL, RING_CLEAR, RING_DROP, RING_DROP_IDS, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES,
+  PORT_ENGINE, PORT_RING_TAIL, RANGE_BYTES, RANGE_FIRST, RANGE_LAST, RING_CLEAR, RING_DROP, RING_DROP_IDS, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES,
   ROUTE_FIRST, ROUTE_NEXT, ROUTE_NO_CLASS, ROUTE_SECOND, ROUTE_STREAK, TAG_ID_SHIFT,
 } from "./layout";
 import { settle } from "./change";
@@ -31,9 +31,10 @@ export function classWord(domain: usize, large: bool): u64 {
 function pushRing(engine: usize, tag: u64, span: u32, kind: u32): void {
   const head = load<u32>(engine, ENGINE_RING_HEAD);
   const entry = load<u32>(engine, ENGINE_RING) + (head & (RING_ENTRIES - 1)) * <u32>RING_ENTRY_BYTES;
-  atomic.store<u64>(entry, tag, RING_TAG);
-  atomic.store<u32>(entry, span, RING_SPAN);
-  atomic.store<u32>(entry, kind, RING_KIND);
+  // Nobody reads an entry before the head is beyond it.
+  store<u64>(entry, tag, RING_TAG);
+  store<u32>(entry, span, RING_SPAN);
+  store<u32>(entry, kind, RING_KIND);
   atomic.store<u32>(engine, head + 1, ENGINE_RING_HEAD);
 }
 
@@ -155,6 +156,40 @@ export function dropRange(engine: usize, domain: usize, first: u64, last: u64, l
   const small = leaves & ((<u64>1 << largeLg2) - 1);
   if (small) dropClass(engine, domain, false, first, last);
   if (leaves != small) dropClass(engine, domain, true, first, last);
+}
+
+/** Ranges of a list that are dropped one by one; with both classes, and users of the domain, fewer than MOST_PUSHED. */
+const MOST_RANGES: u32 = 5;
+
+/**
+ * The same for n ranges (RANGE_*) at `ranges`, of which neighbours count as one. When there are too many, or too many pages, the
+ * domain gets new ids, once.
+ */
+export function dropRanges(engine: usize, domain: usize, ranges: usize, n: u32, leaves: u64): void {
+  const end = ranges + n * RANGE_BYTES;
+  let runs: u32 = 0;
+  let pages: u64 = 0;
+  for (let at = ranges; at < end && runs <= MOST_RANGES; runs++) {
+    const first = load<u64>(at, RANGE_FIRST);
+    at = neighboursEnd(at, end);
+    pages += ((load<u64>(at - RANGE_BYTES, RANGE_LAST) - first) >> classLg2(domain, false)) + 1;
+  }
+  if (runs > MOST_RANGES || pages > MOST_TAGS) {
+    flush(engine, domain);
+    return;
+  }
+  for (let at = ranges; at < end; ) {
+    const first = load<u64>(at, RANGE_FIRST);
+    at = runs == 1 ? end : neighboursEnd(at, end);
+    dropRange(engine, domain, first, load<u64>(at - RANGE_BYTES, RANGE_LAST), leaves);
+  }
+}
+
+/** Where the records end that go on, without a gap, from that at `at`. */
+function neighboursEnd(at: usize, end: usize): usize {
+  let last = load<u64>(at, RANGE_LAST);
+  for (at += RANGE_BYTES; at < end && load<u64>(at, RANGE_FIRST) == last + 1; at += RANGE_BYTES) last = load<u64>(at, RANGE_LAST);
+  return at;
 }
 
 /**

@@ -31,7 +31,6 @@ export const ENGINE_FRAME_NEXT: u32 = 200; // u32, address of u32[frames]: index
 export const ENGINE_FRAME_LIVE: u32 = 204; // u32, address of u16[frames]: live entries in that table
 export const ENGINE_FRAMES_LIMBO: u32 = 208; // u32, frames that wait for readers
 export const ENGINE_FAIL_IN: u32 = 212; // u32, for tests: how many reservations from here on the one lies that fails, 0 for none
-export const ENGINE_PLANNED: u32 = 216; // u64, last address of the range that was planned before this one
 export const ENGINE_FRAMES_USED: u32 = 224; // u32, frames taken and not given back (limbo counts as used)
 export const ENGINE_ID_NEXT: u32 = 228; // u32, next IOTLB id
 export const ENGINE_CLEARED: u32 = 232; // u64, bit set: log2 sizes of the leaves that the running unmap removed
@@ -54,7 +53,7 @@ export const ENGINE_FRAME_LIMBO_LAST: u32 = 392; // u32[FRAME_ORDERS], and of th
 export const ENGINE_PASID_TABLES: u32 = 440; // u32, address of the PASID table records
 export const ENGINE_PASID_TABLE_CAPACITY: u32 = 444; // u32
 export const ENGINE_WALK: u32 = 448; // a walk record for callers without a port
-export const ENGINE_CURSOR: u32 = 2048; // the tables that the running merge last used
+export const ENGINE_CURSOR: u32 = 2048; // the tables that the running merge, or plan of a list, last used
 export const ENGINE_BYTES: u32 = 2112;
 
 /** Thread number of the engine's own thread: the one that makes all changes. */

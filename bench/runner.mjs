@@ -59,7 +59,7 @@ function compareAnswers(variants) {
   }
 }
 
-function quantile(values, q) {
+export function quantile(values, q) {
   const sorted = values.toSorted((a, b) => a - b);
   const at = (sorted.length - 1) * q;
   const low = Math.floor(at);

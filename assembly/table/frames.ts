@@ -90,12 +90,17 @@ export function takeFrame(engine: usize, order: u32, clear: bool): usize {
 /** Puts a block that no table names any more into limbo; all its live counts are 0. */
 export function retireFrame(engine: usize, frame: usize, order: u32): void {
   const index = Frames.index(engine, frame);
+  retireChain(engine, index + 1, index + 1, 1, order);
+}
+
+/** The same for n blocks that are linked already, from `link` on; `last` is the link of the last. Links are index + 1. */
+export function retireChain(engine: usize, link: u32, last: u32, n: u32, order: u32): void {
   const list = Frames.list(engine, order);
   const first = load<u32>(list, ENGINE_FRAME_LIMBO);
-  store<u32>(Frames.nextAddress(engine, index), first);
-  if (!first) store<u32>(list, index + 1, ENGINE_FRAME_LIMBO_LAST);
-  store<u32>(list, index + 1, ENGINE_FRAME_LIMBO);
-  store<u32>(engine, load<u32>(engine, ENGINE_FRAMES_LIMBO) + (1 << order), ENGINE_FRAMES_LIMBO);
+  store<u32>(Frames.nextAddress(engine, last - 1), first);
+  if (!first) store<u32>(list, last, ENGINE_FRAME_LIMBO_LAST);
+  store<u32>(list, link, ENGINE_FRAME_LIMBO);
+  store<u32>(engine, load<u32>(engine, ENGINE_FRAMES_LIMBO) + (n << order), ENGINE_FRAMES_LIMBO);
 }
 
 /** Gives limbo back to the pool: no section that could see those frames is open any more. */

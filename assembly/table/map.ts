@@ -3,7 +3,7 @@
 // inclusive. Imports layout, frames, runs and the format contract; knows no format.
 import {
   DOMAIN_ADDRESS_MASK, DOMAIN_FLAGS, DOMAIN_GUEST, DOMAIN_LEVELS, DOMAIN_OUTPUT_LG2, DOMAIN_BIAS, DOMAIN_HIGH,
-  DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, ENGINE_PLANNED, PERM_CLEAN, PERM_UNUSED,
+  DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, PERM_CLEAN, PERM_UNUSED,
   STATUS_ALIGN, STATUS_NO_FRAMES, STATUS_NOT_OWNED, STATUS_OK, STATUS_OVERLAP, STATUS_PERM, STATUS_RANGE,
 } from "../layout";
 import { EntryOf, EMPTY, Format, lowBits, TABLE } from "../format/format";
@@ -78,7 +78,7 @@ function plan<F extends Format>(table: usize, level: u32, first: u64, last: u64,
 }
 
 /** Writes what `plan` has allowed. A new table is complete before its pointer is stored. */
-function put<F extends Format>(
+export function put<F extends Format>(
   engine: usize, table: usize, level: u32, first: u64, last: u64, hpa: u64, perm: u32, sizes: u64,
 ): void {
   const f = changetype<F>(0);
@@ -141,7 +141,7 @@ export abstract class Check {
 }
 
 /** The same for any domain, outputs that are hpa, and leaves of `sizes`. */
-function checkRange<F extends Format>(domain: usize, first: u64, last: u64, hpa: u64, perm: u32, sizes: u64): u32 {
+export function checkRange<F extends Format>(domain: usize, first: u64, last: u64, hpa: u64, perm: u32, sizes: u64): u32 {
   if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST) return STATUS_NOT_OWNED;
   const status = Check.input<F>(domain, first, last, hpa, perm);
   if (status != STATUS_OK) return status;
@@ -208,21 +208,5 @@ export class MapRange extends Operation {
     if (!canTake(engine, tableOrder<F>(), tables)) return STATUS_NO_FRAMES;
     putFrom<F>(engine, domain, a, b, c, perm | marksLeft(domain), sizes);
     return STATUS_OK;
-  }
-}
-
-/**
- * As MapRange without the writing: answers the tables needed, beyond those that the range up to ENGINE_PLANNED needs too, in
- * the high half and a STATUS_* in the low half.
- */
-@unmanaged
-@final
-export class PlanRange extends Operation {
-  run<F extends Format>(engine: usize, domain: usize, a: u64, b: u64, c: u64, d: u32): u64 {
-    const sizes = lowBits((d >> CAP_SHIFT) + 1);
-    const status = checkRange<F>(domain, a, b, c, d & PERM_BITS, sizes);
-    if (status != STATUS_OK) return status;
-    const tables = planFrom<F>(domain, a, b, c, sizes, load<u64>(engine, ENGINE_PLANNED));
-    return tables == OVERLAP ? STATUS_OVERLAP : <u64>tables << 32;
   }
 }

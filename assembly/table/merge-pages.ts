@@ -26,16 +26,23 @@ export class Put extends Pass {
   @inline writes(): bool { return true; }
 }
 
-/** The page table that serves iova, 0 if there is none. */
-export function pageTable<F extends Format>(domain: usize, iova: u64): usize {
+/** The table of `level` that serves iova, 0 if there is none. */
+export function tableAt<F extends Format>(domain: usize, iova: u64, level: u32): usize {
   const f = changetype<F>(0);
+  const levels = load<u32>(domain, DOMAIN_LEVELS);
+  if (levels <= level) return 0;
   let table = Start.table<F>(domain, iova);
-  for (let level = load<u32>(domain, DOMAIN_LEVELS) - 1; level; level--) {
-    const pte = load<u64>(table + EntryOf.offset<F>(iova, level));
-    if (f.kind(pte, level) != TABLE) return 0;
+  for (let above = levels - 1; above > level; above--) {
+    const pte = load<u64>(table + EntryOf.offset<F>(iova, above));
+    if (f.kind(pte, above) != TABLE) return 0;
     table = <usize>f.tableAddress(pte);
   }
   return table;
+}
+
+/** The page table that serves iova, 0 if there is none. */
+export function pageTable<F extends Format>(domain: usize, iova: u64): usize {
+  return tableAt<F>(domain, iova, 0);
 }
 
 /** The table of `level` that serves iova; it and those above are made where they are missing. */

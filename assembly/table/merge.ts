@@ -3,16 +3,16 @@
 // tables, the second cannot fail. Ranges are first..last, inclusive. Imports layout, frames, runs, map, the pieces, the format
 // contract; knows no format.
 import {
-  AREA_AT, AREA_BYTES, AREA_FIRST, AREA_GPA, AREA_LAST, AREA_PERM, DOMAIN_FLAGS, DOMAIN_LEVELS, ENGINE_CURSOR, ENGINE_FRAMES_USED,
-  ENGINE_SCRATCH, STATUS_OK, STATUS_OVERLAP, STATUS_RANGE,
+  AREA_AT, AREA_BYTES, AREA_FIRST, AREA_GPA, AREA_LAST, AREA_PERM, DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_HIGH, DOMAIN_LEVELS,
+  ENGINE_CURSOR, ENGINE_FRAMES_USED, ENGINE_SCRATCH, STATUS_OK, STATUS_OVERLAP, STATUS_RANGE,
 } from "../layout";
-import { EMPTY, EntryOf, Format, lowBits } from "../format/format";
+import { EMPTY, EntryOf, Format, LEAF, lowBits, TABLE } from "../format/format";
 import { Operation } from "../format/list";
-import { spendGrant } from "./frames";
-import { Check, OVERLAP } from "./map";
-import { Both, Cursor, findEntry, leafRun, mergeLeaves, mergePages, pageTable, Pass, Plan, planPages, Put } from "./merge-pages";
+import { Frames, spendGrant } from "./frames";
+import { Check, marksLeft, OVERLAP } from "./map";
+import { Both, Cursor, findEntry, leafRun, mergeLeaves, mergePages, pageTable, Pass, Plan, planPages, Put, tableAt } from "./merge-pages";
 import { tableOrder } from "./root";
-import { emptyRun } from "./runs";
+import { copyEqualRun, emptyRun } from "./runs";
 
 /**
  * One pass over [first..last] of the child, at the parent's addresses from gpa, whose entry may be known: the tables that the
@@ -73,18 +73,38 @@ const TOUCH_AREAS: u32 = 8;
 function findEntries<F extends Format>(child: usize, parent: usize, areas: usize, n: u32): u32 {
   const f = changetype<F>(0);
   const end = areas + n * AREA_BYTES;
+  const bias = load<u64>(child, DOMAIN_BIAS);
+  const high = load<u64>(child, DOMAIN_HIGH);
+  const same = load<u64>(parent, DOMAIN_BIAS) == bias && load<u64>(parent, DOMAIN_HIGH) == high;
+  const halves = ~(load<u64>(child, DOMAIN_ADDRESS_MASK) & load<u64>(parent, DOMAIN_ADDRESS_MASK));
+  // The parent's page table of the area before, and the table that leads to it.
   let key = ~(<u64>0);
+  let aboveKey = ~(<u64>0);
   let table: usize = 0;
+  let above: usize = 0;
   for (let area = areas; area < end; area += AREA_BYTES) {
     const first = load<u64>(area, AREA_FIRST);
     const last = load<u64>(area, AREA_LAST);
     const gpa = load<u64>(area, AREA_GPA);
-    const status = Check.input<F>(child, first, last, gpa, load<u32>(area, AREA_PERM));
-    if (status != STATUS_OK) return status;
-    if (!Check.isInput(parent, gpa, gpa + (last - first))) return STATUS_RANGE;
+    const perm = load<u32>(area, AREA_PERM);
+    const gpaLast = gpa + (last - first);
+    // What is certainly no refusal, in few steps; else it is asked which one it is.
+    const wrong = (((first + bias) | (last + bias) | (gpa + bias) | (gpaLast + bias)) & high) | (((first ^ last) | (gpa ^ gpaLast)) & halves)
+      | ((first | (last + 1) | gpa) & lowBits(f.smallLg2()));
+    if (wrong != 0 || last < first || gpaLast < gpa || perm > 7 || !(f.expressible() & (1 << perm)) || !same) {
+      const status = Check.input<F>(child, first, last, gpa, perm);
+      if (status != STATUS_OK) return status;
+      if (!Check.isInput(parent, gpa, gpaLast)) return STATUS_RANGE;
+    }
     if (gpa >> f.spanLg2(1) != key) {
       key = gpa >> f.spanLg2(1);
-      table = pageTable<F>(parent, gpa);
+      if (f.tableLg2() + f.spanLg2(1) < 64 && gpa >> (f.tableLg2() + f.spanLg2(1)) != aboveKey) {
+        aboveKey = gpa >> (f.tableLg2() + f.spanLg2(1));
+        above = tableAt<F>(parent, gpa, 1);
+      }
+      const pte = above ? load<u64>(above + EntryOf.offset<F>(gpa, 1)) : 0;
+      table = above && f.kind(pte, 1) == TABLE ? <usize>f.tableAddress(pte) : 0;
+      if (load<u32>(parent, DOMAIN_LEVELS) == 1) table = pageTable<F>(parent, gpa);
     }
     store<u32>(area, table ? <u32>(table + EntryOf.offset<F>(gpa, 0)) : 0, AREA_AT);
   }
@@ -93,13 +113,36 @@ function findEntries<F extends Format>(child: usize, parent: usize, areas: usize
   return STATUS_OK;
 }
 
-/** One pass over n areas in the scratch area; answers as mergeRange does. */
-function mergeAreas<F extends Format, P extends Pass>(engine: usize, child: usize, parent: usize, n: u32): u32 {
+/** The first pass over n areas in the scratch area; answers as mergeRange does. */
+function planAreas<F extends Format>(engine: usize, child: usize, parent: usize, n: u32): u32 {
+  const cursor = changetype<Cursor>(engine + ENGINE_CURSOR);
+  const tableSpan = changetype<F>(0).spanLg2(1);
+  let tables: u32 = 0;
+  let area = <usize>load<u32>(engine, ENGINE_SCRATCH);
+  for (const end = area + n * AREA_BYTES; area < end; area += AREA_BYTES) {
+    const first = load<u64>(area, AREA_FIRST);
+    const last = load<u64>(area, AREA_LAST);
+    // A page table that is missing, and counted, takes all that comes into it.
+    if ((first ^ last) >> tableSpan == 0 && first >> tableSpan == cursor.childKey && !cursor.childTable) continue;
+    const more = mergeRange<F, Plan>(engine, child, parent, first, last, load<u64>(area, AREA_GPA), load<u32>(area, AREA_PERM), load<u32>(area, AREA_AT), cursor);
+    if (more == OVERLAP) return OVERLAP;
+    tables += more;
+  }
+  return tables;
+}
+
+/**
+ * The second pass. Pages that are like those of the area before, in a page table of the child that is known, are copied here: the
+ * child's bits of such a page are known too.
+ */
+function putAreas<F extends Format>(engine: usize, child: usize, parent: usize, n: u32): void {
   const f = changetype<F>(0);
   const cursor = changetype<Cursor>(engine + ENGINE_CURSOR);
   const flags = load<u32>(parent, DOMAIN_FLAGS);
   const tableSpan = f.spanLg2(1);
-  let tables: u32 = 0;
+  let like: u64 = 0;
+  let likePerm: u32 = 0;
+  let bits: u64 = 0;
   let area = <usize>load<u32>(engine, ENGINE_SCRATCH);
   for (const end = area + n * AREA_BYTES; area < end; area += AREA_BYTES) {
     const first = load<u64>(area, AREA_FIRST);
@@ -107,21 +150,35 @@ function mergeAreas<F extends Format, P extends Pass>(engine: usize, child: usiz
     const gpa = load<u64>(area, AREA_GPA);
     const entry = <usize>load<u32>(area, AREA_AT);
     const perm = load<u32>(area, AREA_PERM);
-    const oneTable = (first ^ last) >> tableSpan == 0;
-    let more: u32 = 0;
-    if (!changetype<P>(0).writes()) {
-      // A page table that is missing, and counted, takes all that comes into it.
-      if (oneTable && first >> tableSpan == cursor.childKey && !cursor.childTable) continue;
-      more = mergeRange<F, P>(engine, child, parent, first, last, gpa, perm, entry, cursor);
-    } else if (entry && oneTable && (gpa ^ (gpa + (last - first))) >> tableSpan == 0) {
-      mergePages<F, Put>(engine, child, entry, <u32>((last - first) >> f.smallLg2()) + 1, first, gpa, flags, perm, cursor);
-    } else {
-      mergeRange<F, P>(engine, child, parent, first, last, gpa, perm, entry, cursor);
+    if (!entry || (first ^ last) >> tableSpan != 0 || (gpa ^ (gpa + (last - first))) >> tableSpan != 0) {
+      mergeRange<F, Put>(engine, child, parent, first, last, gpa, perm, entry, cursor);
+      continue;
     }
-    if (more == OVERLAP) return OVERLAP;
-    tables += more;
+    const pages = <u32>((last - first) >> f.smallLg2()) + 1;
+    const pte = load<u64>(entry);
+    let copied: u32 = 0;
+    if (first >> tableSpan == cursor.childKey && cursor.childTable && f.kind(pte, 0) == LEAF && f.leafLg2(pte, 0) == f.smallLg2()) {
+      if (((pte ^ like) & ~f.addressField()) != 0 || perm != likePerm) {
+        like = pte;
+        likePerm = perm;
+        const both = Both.of<F>(pte, 0, flags, perm);
+        bits = both ? f.makeLeaf(0, f.smallLg2(), 0, both | marksLeft(child)) : 0;
+      }
+      if (bits) {
+        const to = cursor.childTable + EntryOf.offset<F>(first, 0);
+        if (pages == 1) {
+          store<u64>(to, (pte & f.addressField()) | bits);
+          copied = 1;
+        } else {
+          copied = copyEqualRun(to, entry, pages, pte, f.addressField(), bits);
+        }
+        Frames.addLive(engine, cursor.childTable, copied);
+      }
+    }
+    if (copied == pages) continue;
+    const done = <u64>copied << f.smallLg2();
+    mergePages<F, Put>(engine, child, entry + (copied << 3), pages - copied, first + done, gpa + done, flags, perm, cursor);
   }
-  return tables;
 }
 
 /**
@@ -136,7 +193,7 @@ export class PlanMerge extends Operation {
     const status = findEntries<F>(child, parent, load<u32>(engine, ENGINE_SCRATCH), d);
     if (status != STATUS_OK) return status;
     if (b) changetype<Cursor>(engine + ENGINE_CURSOR).reset();
-    const tables = mergeAreas<F, Plan>(engine, child, parent, d);
+    const tables = planAreas<F>(engine, child, parent, d);
     return tables == OVERLAP ? STATUS_OVERLAP : <u64>tables << 32;
   }
 }
@@ -148,7 +205,7 @@ export class PutMerge extends Operation {
   run<F extends Format>(engine: usize, child: usize, a: u64, _b: u64, _c: u64, d: u32): u64 {
     changetype<Cursor>(engine + ENGINE_CURSOR).reset();
     const used = load<u32>(engine, ENGINE_FRAMES_USED);
-    mergeAreas<F, Put>(engine, child, <usize>a, d);
+    putAreas<F>(engine, child, <usize>a, d);
     spendGrant(engine, (load<u32>(engine, ENGINE_FRAMES_USED) - used) >> tableOrder<F>());
     return 0;
   }

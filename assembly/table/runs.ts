@@ -19,20 +19,24 @@ export function anyOf(entry: usize, n: u32, mask: u64): bool {
   return (found & mask) != 0;
 }
 
-/** How many of n entries have a bit of `mask`. */
-export function countOf(entry: usize, n: u32, mask: u64): u32 {
-  let count: u32 = 0;
-  const end = entry + (n << 3);
-  for (let p = entry; p < end; p += 8) count += u32((load<u64>(p) & mask) != 0);
-  return count;
-}
-
-export function clearRun(entry: usize, n: u32): void {
+/** Empties n entries from `entry` up: how many were not empty. */
+export function takeRun(entry: usize, n: u32): u32 {
   let p = entry;
   const end = entry + (n << 3);
   const zero = i64x2.splat(0);
-  for (; p + 16 <= end; p += 16) v128.store(p, zero);
-  if (p < end) store<u64>(p, 0);
+  // Lanes that are not empty compare as -1.
+  let counts = i64x2.splat(0);
+  for (const lastFour = end - 32; n >= 4 && p <= lastFour; p += 32) {
+    counts = i64x2.add(counts, i64x2.add(i64x2.ne(v128.load(p), zero), i64x2.ne(v128.load(p, 16), zero)));
+    v128.store(p, zero);
+    v128.store(p, zero, 16);
+  }
+  let taken = -<u32>(i64x2.extract_lane(counts, 0) + i64x2.extract_lane(counts, 1));
+  for (; p < end; p += 8) {
+    taken += u32(load<u64>(p) != 0);
+    store<u64>(p, 0);
+  }
+  return taken;
 }
 
 /** Stores n entries: pte, pte + step, pte + 2 * step, ... */
@@ -78,30 +82,35 @@ export function emptyRun(entry: usize, n: u32): u32 {
 
 /**
  * Copies entries from `from` to `to` as long as they equal `pte` in all bits but those of `kept`: only these stay, with `bits`
- * added. How many of n there were. Nothing else is ever stored: others may be reading.
+ * added (they are no kept ones). How many of n there were. Nothing else is ever stored: others may be reading.
  */
 export function copyEqualRun(to: usize, from: usize, n: u32, pte: u64, kept: u64, bits: u64): u32 {
   let p = from;
   const end = from + (n << 3);
+  const wanted = i64x2.splat(<i64>pte);
+  const other = i64x2.splat(<i64>~kept);
+  // Of an entry that is like pte only kept bits differ: put back, beside the new bits, they make the entry of the copy.
+  const base = i64x2.splat(<i64>((pte & kept) | bits));
   if (n >= 8) {
-    const wanted = i64x2.splat(<i64>pte);
-    const masks = i64x2.splat(<i64>kept);
-    const more = i64x2.splat(<i64>bits);
     const lastEight = end - 64;
     do {
-      const a = v128.load(p);
-      const b = v128.load(p, 16);
-      const c = v128.load(p, 32);
-      const d = v128.load(p, 48);
-      const differ = v128.or(v128.or(v128.xor(a, wanted), v128.xor(b, wanted)), v128.or(v128.xor(c, wanted), v128.xor(d, wanted)));
-      if (v128.any_true(v128.andnot(differ, masks))) break;
-      v128.store(to, v128.or(v128.and(a, masks), more));
-      v128.store(to, v128.or(v128.and(b, masks), more), 16);
-      v128.store(to, v128.or(v128.and(c, masks), more), 32);
-      v128.store(to, v128.or(v128.and(d, masks), more), 48);
+      const a = v128.xor(v128.load(p), wanted);
+      const b = v128.xor(v128.load(p, 16), wanted);
+      const c = v128.xor(v128.load(p, 32), wanted);
+      const d = v128.xor(v128.load(p, 48), wanted);
+      if (v128.any_true(v128.and(v128.or(v128.or(a, b), v128.or(c, d)), other))) break;
+      v128.store(to, v128.xor(a, base));
+      v128.store(to, v128.xor(b, base), 16);
+      v128.store(to, v128.xor(c, base), 32);
+      v128.store(to, v128.xor(d, base), 48);
       p += 64;
       to += 64;
     } while (p <= lastEight);
+  }
+  for (; p + 16 <= end; p += 16, to += 16) {
+    const two = v128.xor(v128.load(p), wanted);
+    if (v128.any_true(v128.and(two, other))) break;
+    v128.store(to, v128.xor(two, base));
   }
   for (; p < end; p += 8, to += 8) {
     const entry = load<u64>(p);

@@ -2,17 +2,18 @@
 // leaf table go without one of its entries being read. Ranges are first..last, inclusive. Imports layout, frames, runs,
 // the format contract; knows no format. The caller invalidates, waits for readers and releases limbo.
 import {
-  DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_GUEST, DOMAIN_HIGH, DOMAIN_LEVELS, DOMAIN_ROOT, ENGINE_CLEARED,
+  DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_GUEST, DOMAIN_HIGH, DOMAIN_LEVELS, DOMAIN_ROOT, ENGINE_CLEARED, ENGINE_FRAME_LIVE,
+  ENGINE_FRAME_NEXT, ENGINE_FRAMES, FRAME_LG2,
   UNMAP_REFUSED, UNMAP_SPLIT,
 } from "../layout";
 import { EMPTY, EntryOf, Format, LEAF, lowBits, TABLE } from "../format/format";
 import { Operation } from "../format/list";
-import { Frames, retireFrame } from "./frames";
+import { Frames, retireChain, retireFrame } from "./frames";
 import { retireRoot, Start, tableOrder } from "./root";
-import { clearRun, countOf } from "./runs";
+import { takeRun } from "./runs";
 
 /** Records that leaves of 2^lg2 bytes went, so that the caller invalidates the IOTLB classes that could hold them. */
-function noteCleared(engine: usize, lg2: u32): void {
+export function noteCleared(engine: usize, lg2: u32): void {
   store<u64>(engine, load<u64>(engine, ENGINE_CLEARED) | (<u64>1 << lg2), ENGINE_CLEARED);
 }
 
@@ -54,17 +55,63 @@ function drop<F extends Format>(engine: usize, table: usize, level: u32): u64 {
 /** Removes the entries of [first..last] in a leaf table: bytes removed. */
 function takeLeaves<F extends Format>(engine: usize, table: usize, first: u64, last: u64): u64 {
   const span = changetype<F>(0).spanLg2(0);
-  const entry = table + EntryOf.offset<F>(first, 0);
   const n = <u32>((last - first) >> span) + 1;
-  const live = countOf(entry, n, ~(<u64>0));
+  const live = takeRun(table + EntryOf.offset<F>(first, 0), n);
   if (!live) return 0;
-  clearRun(entry, n);
   Frames.addLive(engine, table, -live);
   noteCleared(engine, span);
   return <u64>live << span;
 }
 
-/** Removes [first..last] below `table`: bytes removed. `checkEdge` has made sure that no leaf is cut. */
+/** Is [first..last], in the span of one entry of 2^spanLg2 bytes, all of it? */
+export function isWhole(first: u64, last: u64, spanLg2: u32): bool {
+  return last - first == lowBits(spanLg2);
+}
+
+/**
+ * Removes what n entries of a table of level 1 lead to, whole page tables and leaves: bytes removed. As `take`, without a call for
+ * each of them: leaf entries are counted, not read.
+ */
+function takeTables<F extends Format>(engine: usize, table: usize, entry: usize, n: u32): u64 {
+  const f = changetype<F>(0);
+  const span = f.spanLg2(1);
+  const frames = load<u32>(engine, ENGINE_FRAMES);
+  const counts = load<u32>(engine, ENGINE_FRAME_LIVE);
+  const links = load<u32>(engine, ENGINE_FRAME_NEXT);
+  let chain: u32 = 0;
+  let lowest: u32 = 0;
+  let leaves: u32 = 0;
+  let tables: u32 = 0;
+  let pages: u64 = 0;
+  for (const end = entry + (n << 3); entry < end; entry += 8) {
+    const pte = load<u64>(entry);
+    if (!pte) continue;
+    store<u64>(entry, 0);
+    if (f.kind(pte, 1) != TABLE) {
+      leaves++;
+      noteCleared(engine, f.leafLg2(pte, 1));
+      continue;
+    }
+    const index = <u32>(<usize>f.tableAddress(pte) - frames) >> FRAME_LG2;
+    const live = counts + (index << 1);
+    pages += load<u16>(live);
+    store<u16>(live, 0);
+    store<u32>(links + (index << 2), chain);
+    chain = index + 1;
+    if (!tables++) lowest = chain;
+  }
+  Frames.addLive(engine, table, -(leaves + tables));
+  if (tables) {
+    retireChain(engine, chain, lowest, tables, tableOrder<F>());
+    noteCleared(engine, f.spanLg2(0));
+  }
+  return (<u64>leaves << span) + (pages << f.spanLg2(0));
+}
+
+/**
+ * Removes [first..last] below `table`: bytes removed. `unmapRefusal` has made sure that no leaf is cut. Entries are emptied by plain
+ * stores, which are whole: the epoch that `settle` advances comes after them all, and nothing they led to is given back before.
+ */
 function take<F extends Format>(engine: usize, table: usize, level: u32, first: u64, last: u64): u64 {
   if (level == 0) return takeLeaves<F>(engine, table, first, last);
   const f = changetype<F>(0);
@@ -73,20 +120,27 @@ function take<F extends Format>(engine: usize, table: usize, level: u32, first: 
   let at = first;
   while (true) {
     const entry = table + EntryOf.offset<F>(at, level);
+    if (level == 1 && !(at & lowBits(span)) && last - at >= lowBits(span)) {
+      const n = <u32>((last - at + 1) >> span);
+      bytes += takeTables<F>(engine, table, entry, n);
+      at += <u64>n << span;
+      if (at - 1 == last) return bytes;
+      continue;
+    }
     const end = min(at | lowBits(span), last);
     const pte = load<u64>(entry);
     const kind = f.kind(pte, level);
     if (kind == LEAF) {
-      atomic.store<u64>(entry, 0);
+      store<u64>(entry, 0);
       Frames.addLive(engine, table, -1);
       noteCleared(engine, f.leafLg2(pte, level));
       bytes += <u64>1 << span;
     } else if (kind == TABLE) {
       const child = <usize>f.tableAddress(pte);
-      const whole = end - at == lowBits(span);
+      const whole = isWhole(at, end, span);
       if (!whole) bytes += take<F>(engine, child, level - 1, at, end);
       if (whole || !Frames.live(engine, child)) {
-        atomic.store<u64>(entry, 0);
+        store<u64>(entry, 0);
         Frames.addLive(engine, table, -1);
         bytes += drop<F>(engine, child, level - 1);
       }
@@ -115,7 +169,7 @@ function cutsLeaf<F extends Format>(domain: usize, at: u64, first: u64, last: u6
 }
 
 /** `take` over the start tables. */
-function takeFrom<F extends Format>(engine: usize, domain: usize, first: u64, last: u64): u64 {
+export function takeFrom<F extends Format>(engine: usize, domain: usize, first: u64, last: u64): u64 {
   const top = load<u32>(domain, DOMAIN_LEVELS) - 1;
   let bytes: u64 = 0;
   let at = first;
@@ -127,20 +181,27 @@ function takeFrom<F extends Format>(engine: usize, domain: usize, first: u64, la
   }
 }
 
-/** Removes [a..b]: bytes removed, UNMAP_SPLIT if it would cut a leaf, UNMAP_REFUSED if it is no range of this space. */
+/**
+ * Why [a..b] cannot be removed: UNMAP_SPLIT if it would cut a leaf, UNMAP_REFUSED if it is no range of this space; 0 if it can.
+ * `begins`: it is known that no leaf lies across its beginning.
+ */
+export function unmapRefusal<F extends Format>(domain: usize, a: u64, b: u64, begins: bool): u64 {
+  const bias = load<u64>(domain, DOMAIN_BIAS);
+  const high = load<u64>(domain, DOMAIN_HIGH);
+  const mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
+  if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST) return UNMAP_REFUSED;
+  if (b < a || ((a | (b + 1)) & lowBits(changetype<F>(0).smallLg2())) != 0) return UNMAP_REFUSED;
+  if ((((a + bias) | (b + bias)) & high) != 0 || (a & ~mask) != (b & ~mask)) return UNMAP_REFUSED;
+  return (!begins && cutsLeaf<F>(domain, a, a, b)) || cutsLeaf<F>(domain, b, a, b) ? UNMAP_SPLIT : 0;
+}
+
+/** Removes [a..b]: bytes removed, or as `unmapRefusal`. */
 @unmanaged
 @final
 export class UnmapRange extends Operation {
   run<F extends Format>(engine: usize, domain: usize, a: u64, b: u64, _c: u64, _d: u32): u64 {
-    const f = changetype<F>(0);
-    const bias = load<u64>(domain, DOMAIN_BIAS);
-    const high = load<u64>(domain, DOMAIN_HIGH);
-    const mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
-    if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST) return UNMAP_REFUSED;
-    if (b < a || ((a | (b + 1)) & lowBits(f.smallLg2())) != 0) return UNMAP_REFUSED;
-    if ((((a + bias) | (b + bias)) & high) != 0 || (a & ~mask) != (b & ~mask)) return UNMAP_REFUSED;
-    if (cutsLeaf<F>(domain, a, a, b) || cutsLeaf<F>(domain, b, a, b)) return UNMAP_SPLIT;
-    return takeFrom<F>(engine, domain, a, b);
+    const refusal = unmapRefusal<F>(domain, a, b, false);
+    return refusal ? refusal : takeFrom<F>(engine, domain, a, b);
   }
 }
 

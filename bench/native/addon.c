@@ -113,6 +113,31 @@ static napi_value merging_checksum(napi_env env, napi_callback_info info)
   return read_arguments(env, info, 3, given) ? number(env, merge_checksum(memory, given[0], given[1], given[2])) : NULL;
 }
 
+/** mapList(at, n), unmapList(at, n): records in the memory given, tables in the addon's own; unmapPages(first, last, reading). */
+static napi_value list_mapping(napi_env env, napi_callback_info info)
+{
+  u32 given[2];
+  return read_arguments(env, info, 2, given) ? number(env, map_list(memory, given[0], given[1])) : NULL;
+}
+
+static napi_value list_unmapping(napi_env env, napi_callback_info info)
+{
+  u32 given[2];
+  return read_arguments(env, info, 2, given) ? number(env, unmap_list(memory, given[0], given[1])) : NULL;
+}
+
+static napi_value page_unmapping(napi_env env, napi_callback_info info)
+{
+  u32 given[3];
+  return read_arguments(env, info, 3, given) ? number(env, unmap_pages(given[0], given[1], given[2])) : NULL;
+}
+
+static napi_value list_summing(napi_env env, napi_callback_info info)
+{
+  u32 given[2];
+  return read_arguments(env, info, 2, given) ? number(env, list_checksum(given[0], given[1])) : NULL;
+}
+
 NAPI_MODULE_INIT()
 {
   const napi_property_descriptor functions[] = {
@@ -128,6 +153,10 @@ NAPI_MODULE_INIT()
     { "mapChecksum", NULL, mapping_checksum, NULL, NULL, NULL, napi_enumerable, NULL },
     { "mergeAndUnmap", NULL, merging, NULL, NULL, NULL, napi_enumerable, NULL },
     { "mergeChecksum", NULL, merging_checksum, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "mapList", NULL, list_mapping, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "unmapList", NULL, list_unmapping, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "unmapPages", NULL, page_unmapping, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "listChecksum", NULL, list_summing, NULL, NULL, NULL, napi_enumerable, NULL },
     { "chase", NULL, chasing, NULL, NULL, NULL, napi_enumerable, NULL },
   };
   size_t count = sizeof functions / sizeof functions[0];

@@ -62,5 +62,17 @@ u32 merge_and_unmap(const u8 *memory, u32 parent, u32 areas, u32 n);
 /** Sum over the leaf entries that such a merge makes, high and low half joined by XOR. */
 u32 merge_checksum(const u8 *memory, u32 parent, u32 areas, u32 n);
 
+/** Makes n maps, LEAF_* records at `at`, in VT-d tables of its own, all or none: 1 or 0. */
+u32 map_list(const u8 *memory, u32 at, u32 n);
+
+/** Removes n RANGE_* records at `at` from them: pages removed. */
+u32 unmap_list(const u8 *memory, u32 at, u32 n);
+
+/** Removes pages first..last from them, reading every leaf or giving whole tables back by their counts: pages removed. */
+u32 unmap_pages(u32 first, u32 last, u32 reading);
+
+/** Sum over the leaf entries of pages first..last, high and low half joined by XOR. */
+u32 list_checksum(u32 first, u32 last);
+
 /** Follows a chain of u32 offsets from `at`: where it is after that many steps. */
 u32 chase(const u8 *memory, u32 at, u32 steps);

@@ -10,7 +10,10 @@ import { placeEngine, type Placement } from "./memory.js";
 import { instantiate, loadModule, type EngineExports } from "./module.js";
 import { pasidTableArguments, routePasid, type PasidTableOptions } from "./pasid-tables.js";
 import { readPorts, type PortView } from "./port-records.js";
-import { appendLeafRun, MOST_AREAS, readLeafRuns, readRanges, writeAreas, type LeafRun, type MergeArea, type Range } from "./records.js";
+import {
+  appendLeafRun, MOST_AREAS, MOST_MAPS, readLeafRuns, readRanges, writeAreas, writeMaps, type LeafRun, type MergeArea, type Range,
+} from "./records.js";
+import { Removals } from "./removals.js";
 import { hostHere, mayBlock, type EngineToken } from "./token.js";
 import { readWalk, type Walk } from "./walk-record.js";
 
@@ -22,7 +25,7 @@ export type { LeafRun, MergeArea, Range } from "./records.js";
 const SLOT_KINDS = { memory: L.SLOT_MEMORY, zero: L.SLOT_ZERO, device: L.SLOT_DEVICE } as const;
 
 /** Leaves as large as they come. */
-const NO_CAP = 63;
+export const NO_CAP = 63;
 
 export class Engine extends EngineAccess {
   /** Memory offset and bytes of the RAM of an owned memory. */
@@ -31,8 +34,7 @@ export class Engine extends EngineAccess {
   readonly frames: number;
   readonly #module: WebAssembly.Module;
   readonly #arena: { first: number; last: number };
-  /** An unmap that has removed its range and could not wait for every port. */
-  #unfinished: { domain: number; first: bigint; last: bigint; bytes: bigint } | undefined;
+  readonly #removals = new Removals(this, () => this.settle());
 
   private constructor(place: Placement, module: WebAssembly.Module, exports: EngineExports, frames: number) {
     super(place.memory, place.shared, place.arenaOffset, L.HOST_THREAD, exports);
@@ -205,17 +207,6 @@ export class Engine extends EngineAccess {
   }
 
   /**
-   * What `map` would answer with frames enough, and the tables that it would take. Of ranges planned in ascending order,
-   * `after` being the last address of the one before, each counts only the tables that those before do not need too.
-   */
-  planMap(
-    domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, after = ~first, cap = NO_CAP,
-  ): { status: number; tables: number } {
-    const plan = BigInt.asUintN(64, this.exports.planMap(this.address, domain, first, last, hpa, perm, after, cap));
-    return { status: this.#settled(Number(plan & 0xffffffffn)), tables: Number(plan >> 32n) };
-  }
-
-  /**
    * first..last of the child -> what the parent maps from gpa on, as far as both permit, in leaves that lie in one of the
    * parent's each: a L.STATUS_*; all or nothing. What the parent does not map stays empty. Both have tables of the same shape.
    */
@@ -251,14 +242,45 @@ export class Engine extends EngineAccess {
   }
 
   /**
+   * The maps first..last -> hpa with L.PERM_*, in leaves of at most 2^lg2 bytes: a L.STATUS_*; all or nothing. They ascend and do
+   * not overlap: what does not ascend is L.STATUS_OVERLAP.
+   */
+  mapMany(domain: number, maps: readonly LeafRun[]): number {
+    if (maps.length <= MOST_MAPS) return this.#settled(this.exports.mapMany(this.address, domain, this.#writeMaps(maps, 0)));
+    const { status, tables } = this.planMany(domain, maps);
+    if (status !== L.STATUS_OK) return status;
+    if (!this.canTakeTables(domain, tables)) return L.STATUS_NO_FRAMES;
+    for (let at = 0; at < maps.length; at += MOST_MAPS) this.exports.putMany(this.address, domain, this.#writeMaps(maps, at));
+    return L.STATUS_OK;
+  }
+
+  /** What `mapMany` would answer with frames enough, and the tables that it would take. */
+  planMany(domain: number, maps: readonly LeafRun[]): { status: number; tables: number } {
+    let tables = 0;
+    for (let at = 0; at < maps.length; at += MOST_MAPS) {
+      const n = this.#writeMaps(maps, at);
+      const plan = BigInt.asUintN(64, this.exports.planMany(this.address, domain, n, at === 0 ? 1 : 0));
+      if (plan & 0xffffffffn) return { status: this.#settled(Number(plan & 0xffffffffn)), tables: 0 };
+      tables += Number(plan >> 32n);
+    }
+    return { status: L.STATUS_OK, tables };
+  }
+
+  #writeMaps(maps: readonly LeafRun[], at: number): number {
+    return writeMaps(this.memory, this.word(L.ENGINE_SCRATCH), maps, at);
+  }
+
+  /**
    * Removes first..last: bytes removed, or L.UNMAP_*. When it returns, no port translates by what was removed. After PORT_STALLED
    * the same call waits again and answers what the first one would have.
    */
   unmap(domain: number, first: bigint, last: bigint): bigint {
-    const begun = this.#unfinished;
-    if (begun) return this.#finishUnmap(begun, domain, first, last);
-    const bytes = BigInt.asUintN(64, this.exports.unmap(this.address, domain, first, last));
-    return bytes >= L.UNMAP_STALLED ? this.#unmapRefused(bytes, domain, first, last) : bytes;
+    return this.#settledBytes(this.#removals.unmap(domain, first, last));
+  }
+
+  /** The same for all ranges, or none: they are checked before the first is removed. One wait for each 256 of them. */
+  unmapMany(domain: number, ranges: readonly Range[]): bigint {
+    return this.#settledBytes(this.#removals.unmapMany(domain, ranges));
   }
 
   /** What is mapped in first..last. Leaves that begin before or end after it are cut. Throws EngineError BAD_ARGUMENT. */
@@ -319,20 +341,6 @@ export class Engine extends EngineAccess {
     const words = this.words32();
     words[(this.address + L.ENGINE_FAIL_IN) >>> 2] = integerIn("n", n, 0, 0xffffffff);
     words[(this.address + L.ENGINE_GRANTED) >>> 2] = 0;
-  }
-
-  #unmapRefused(answer: bigint, domain: number, first: bigint, last: bigint): bigint {
-    if (answer === L.UNMAP_STALLED) {
-      const bytes = new DataView(this.memory.buffer).getBigUint64(this.address + L.ENGINE_UNFINISHED, true);
-      if (bytes < L.UNMAP_STALLED) this.#unfinished = { domain, first, last, bytes };
-    }
-    return this.#settledBytes(answer);
-  }
-
-  #finishUnmap(begun: { domain: number; first: bigint; last: bigint; bytes: bigint }, domain: number, first: bigint, last: bigint): bigint {
-    this.settle();
-    this.#unfinished = undefined;
-    return begun.domain === domain && begun.first === first && begun.last === last ? begun.bytes : this.unmap(domain, first, last);
   }
 
   /** Waits once more for the ports that an earlier change has not seen leave their sections. Throws EngineError PORT_STALLED. */

@@ -26,7 +26,6 @@ export interface EngineExports {
   flushDomain(engine: number, domain: number): number;
   invalidateDomain(engine: number, domain: number, first: bigint, last: bigint): number;
   map(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, cap: number): number;
-  planMap(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, after: bigint, cap: number): bigint;
   merge(engine: number, child: number, parent: number, first: bigint, last: bigint, gpa: bigint, perm: number): number;
   planMerge(engine: number, child: number, parent: number, n: number, fresh: number): bigint;
   putMerge(engine: number, child: number, parent: number, n: number): void;
@@ -34,6 +33,11 @@ export interface EngineExports {
   trackDirty(engine: number, domain: number, on: number): number;
   canTakeTables(engine: number, domain: number, tables: number): number;
   unmap(engine: number, domain: number, first: bigint, last: bigint): bigint;
+  planMany(engine: number, domain: number, n: number, fresh: number): bigint;
+  putMany(engine: number, domain: number, n: number): void;
+  mapMany(engine: number, domain: number, n: number): number;
+  checkUnmaps(engine: number, domain: number, n: number): bigint;
+  unmapMany(engine: number, domain: number, n: number): bigint;
   walk(engine: number, domain: number, iova: bigint, need: number, out: number): number;
   collectDirty(engine: number, domain: number, first: bigint, last: bigint, clear: number): bigint;
   openPort(engine: number, thread: number): number;

@@ -20,8 +20,10 @@ export interface MergeArea extends Range {
   perm: number;
 }
 
-/** How many areas the scratch area holds. */
+/** How many areas, maps and ranges the scratch area holds. */
 export const MOST_AREAS = L.SCRATCH_BYTES / L.AREA_BYTES;
+export const MOST_MAPS = L.SCRATCH_BYTES / L.LEAF_BYTES;
+export const MOST_RANGES = L.SCRATCH_BYTES / L.RANGE_BYTES;
 
 /** Adds a run behind the others; one that goes on where the last ends, with leaves of the same kind, becomes part of it. */
 export function appendLeafRun(runs: LeafRun[], run: LeafRun): void {
@@ -60,4 +62,32 @@ export function writeAreas(memory: WebAssembly.Memory, scratch: number, areas: r
     view.setUint32(at + L.AREA_PERM, perm, true);
     view.setUint32(at + L.AREA_AT, 0, true);
   });
+}
+
+/** Maps from number `at` on, as many as there is room for: how many. `lg2` is that of the largest leaf that may be used. */
+export function writeMaps(memory: WebAssembly.Memory, scratch: number, maps: readonly LeafRun[], at: number): number {
+  const view = new DataView(memory.buffer, scratch, L.SCRATCH_BYTES);
+  const n = Math.min(maps.length - at, MOST_MAPS);
+  for (let i = 0; i < n; i++) {
+    const { first, last, hpa, perm, lg2 } = maps[at + i]!;
+    const to = i * L.LEAF_BYTES;
+    view.setBigUint64(to + L.LEAF_FIRST, first, true);
+    view.setBigUint64(to + L.LEAF_LAST, last, true);
+    view.setBigUint64(to + L.LEAF_HPA, hpa, true);
+    view.setUint32(to + L.LEAF_PERM, perm, true);
+    view.setUint32(to + L.LEAF_LG2, lg2, true);
+  }
+  return n;
+}
+
+/** Ranges, in the same way. */
+export function writeRanges(memory: WebAssembly.Memory, scratch: number, ranges: readonly Range[], at: number): number {
+  const view = new DataView(memory.buffer, scratch, L.SCRATCH_BYTES);
+  const n = Math.min(ranges.length - at, MOST_RANGES);
+  for (let i = 0; i < n; i++) {
+    const { first, last } = ranges[at + i]!;
+    view.setBigUint64(i * L.RANGE_BYTES + L.RANGE_FIRST, first, true);
+    view.setBigUint64(i * L.RANGE_BYTES + L.RANGE_LAST, last, true);
+  }
+  return n;
 }

@@ -1,7 +1,7 @@
 // A domain: what an IOMMU sees of one ioasid. Turns the engine's status words into names, and makes a map of several pieces
 // all-or-nothing. Imports engine. Ranges at the engine are first..last, inclusive.
 import * as L from "../engine/layout.js";
-import type { Engine, LeafRun, Range } from "../engine/engine.js";
+import { NO_CAP, type Engine, type LeafRun, type Range } from "../engine/engine.js";
 import type { Iommu } from "./iommu.js";
 
 /** [iova, iova + size) -> [hpa, hpa + size); perm is L.PERM_*. */
@@ -32,6 +32,16 @@ function mapStatus(status: number): MapStatus {
   return name;
 }
 
+function removed(bytes: bigint): bigint | UnmapRefusal {
+  if (bytes === L.UNMAP_SPLIT) return "split";
+  if (bytes === L.UNMAP_IN_SECTION) return "in-section";
+  return bytes === L.UNMAP_REFUSED ? "refused" : bytes;
+}
+
+function asLeafRun({ iova, hpa, size, perm, cap }: Piece): LeafRun {
+  return { first: iova, last: iova + size - 1n, hpa, perm, lg2: cap ?? NO_CAP };
+}
+
 export class Domain {
   readonly #engine: Engine;
 
@@ -42,32 +52,16 @@ export class Domain {
 
   /** Maps all pieces or none. Their iovas ascend, and they do not overlap each other. */
   map(pieces: readonly Piece[]): MapStatus {
-    if (pieces.length > 1) {
-      const { status, tables } = this.plan(pieces);
-      if (status !== "ok") return status;
-      if (!this.canTake(tables)) return "no-frames";
-    }
-    for (const { iova, hpa, size, perm, cap } of pieces) {
-      const status = this.#engine.map(this.index, iova, iova + size - 1n, hpa, perm, cap);
-      if (status === L.STATUS_OK) continue;
-      if (pieces.length > 1) throw new Error(`a planned map failed: ${mapStatus(status)}`);
-      return mapStatus(status);
-    }
-    return "ok";
+    if (pieces.length === 0) return "ok";
+    if (pieces.length > 1) return mapStatus(this.#engine.mapMany(this.index, pieces.map(asLeafRun)));
+    const { iova, hpa, size, perm, cap } = pieces[0]!;
+    return mapStatus(this.#engine.map(this.index, iova, iova + size - 1n, hpa, perm, cap));
   }
 
   /** Would all pieces go in, with frames enough, and how many tables would they take? Their iovas ascend. */
   plan(pieces: readonly Piece[]): { status: MapStatus; tables: number } {
-    let tables = 0;
-    let after: bigint | undefined;
-    for (const { iova, hpa, size, perm, cap } of pieces) {
-      const last = iova + size - 1n;
-      const plan = this.#engine.planMap(this.index, iova, last, hpa, perm, after, cap);
-      if (plan.status !== L.STATUS_OK) return { status: mapStatus(plan.status), tables: 0 };
-      tables += plan.tables;
-      after = last;
-    }
-    return { status: "ok", tables };
+    const { status, tables } = this.#engine.planMany(this.index, pieces.map(asLeafRun));
+    return { status: mapStatus(status), tables };
   }
 
   /** Are there frames for so many tables? If so, maps that were planned with no more than these cannot fail. */
@@ -111,10 +105,12 @@ export class Domain {
 
   /** Removes [iova, iova + size): bytes removed, or why not. Afterwards nothing translates by what was removed. */
   unmap(iova: bigint, size: bigint): bigint | UnmapRefusal {
-    const bytes = this.#engine.unmap(this.index, iova, iova + size - 1n);
-    if (bytes === L.UNMAP_SPLIT) return "split";
-    if (bytes === L.UNMAP_IN_SECTION) return "in-section";
-    return bytes === L.UNMAP_REFUSED ? "refused" : bytes;
+    return removed(this.#engine.unmap(this.index, iova, iova + size - 1n));
+  }
+
+  /** The same for all ranges, or none; one wait for the list. */
+  unmapMany(ranges: readonly { readonly iova: bigint; readonly size: bigint }[]): bigint | UnmapRefusal {
+    return removed(this.#engine.unmapMany(this.index, ranges.map(({ iova, size }) => ({ first: iova, last: iova + size - 1n }))));
   }
 
   /** Drops what is cached of [iova, iova + size), or of everything: the guest changed its table. */

@@ -59,6 +59,7 @@ export class IoctlError extends Error {
   readonly value: unknown;
   readonly conflict: Conflict | undefined;
   readonly hint: string | undefined;
+  readonly #reason: string;
 
   constructor(errno: ErrnoName, call: string, reason: string, details: IoctlErrorDetails = {}) {
     const hint = details.hint === undefined ? "" : `. Hint: ${details.hint}`;
@@ -70,5 +71,14 @@ export class IoctlError extends Error {
     this.value = details.value;
     this.conflict = details.conflict;
     this.hint = details.hint;
+    this.#reason = reason;
+  }
+
+  /** The same error of the n-th of a call's `entries`. */
+  ofEntry(n: number): IoctlError {
+    const { errno, call, field, value, conflict, hint } = this;
+    const entry = `entries[${n}]`;
+    const details = { value, field: field === undefined ? entry : `${entry}.${field}`, ...(conflict && { conflict }), ...(hint !== undefined && { hint }) };
+    return new IoctlError(errno, call, `${entry}: ${this.#reason}`, details);
   }
 }

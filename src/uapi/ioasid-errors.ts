@@ -8,6 +8,7 @@ import { firstByte, hex, hexPages, lastByte } from "./arguments.js";
 import type { Device } from "./device.js";
 import { inSection } from "./engine-errno.js";
 import { type Conflict, type ErrnoName, IoctlError } from "./errno.js";
+import type { Area } from "./map-source.js";
 import type { LockAccount } from "./pins.js";
 import { type Call, IOASID_DMA_MAP, IOASID_DMA_UNMAP, REQUESTS } from "./requests.js";
 
@@ -19,14 +20,7 @@ interface Pages {
   readonly last: number;
 }
 
-export interface MapArguments {
-  readonly iova: bigint;
-  readonly vaddr: bigint;
-  readonly size: bigint;
-  readonly flags: number;
-}
-
-type MapRefusal = Exclude<MapStatus, "ok">;
+export type MapRefusal = Exclude<MapStatus, "ok">;
 
 function mapping(ioasid: number, { first, last }: Pages): Conflict {
   return { kind: "mapping", ioasid, first: firstByte(first), last: lastByte(last) };
@@ -68,7 +62,7 @@ export function splits(first: number, last: number, cut: Pages, ioasid: number):
 }
 
 /** Field, reason and hint of a map that the table refuses; the ones of `iova` are checked before and cannot come from there. */
-const MAP_REFUSALS: Readonly<Record<Exclude<MapRefusal, "in-section">, readonly [ErrnoName, keyof MapArguments, string, string]>> = {
+const MAP_REFUSALS: Readonly<Record<Exclude<MapRefusal, "in-section">, readonly [ErrnoName, "iova" | "vaddr" | "size" | "flags", string, string]>> = {
   "overlap": ["EEXIST", "iova", "something is mapped there", "unmap it first"],
   "no-frames": ["ENOMEM", "size", "no memory is left for page tables", "unmap something, or make the host with a larger memory.arena"],
   "range": ["EINVAL", "vaddr", "its host-physical addresses are wider than the IOMMU can put out", "back it with memory at lower addresses"],
@@ -79,10 +73,11 @@ const MAP_REFUSALS: Readonly<Record<Exclude<MapRefusal, "in-section">, readonly 
   "perm": ["EOPNOTSUPP", "flags", "the page-table format has no such permission", "make it readable too: IOASID_GET_INFO has `writeOnly`"],
 };
 
-export function mapRefused(status: MapRefusal, args: MapArguments): IoctlError {
+export function mapRefused(status: MapRefusal, { first, last, target, perm: flags }: Area): IoctlError {
   if (status === "in-section") return inSection(REQUESTS[IOASID_DMA_MAP]);
   const [errno, field, reason, hint] = MAP_REFUSALS[status];
-  const what = `mapping ${hex(args.size)} bytes of ${hex(args.vaddr)} at iova ${hex(args.iova)} with flags ${args.flags}`;
+  const args = { iova: firstByte(first), vaddr: firstByte(target), size: firstByte(last - first + 1), flags };
+  const what = `mapping ${hex(args.size)} bytes of ${hex(args.vaddr)} at iova ${hex(args.iova)} with flags ${flags}`;
   return new IoctlError(errno, MAP, `${what}: ${reason}`, { field, value: args[field], hint });
 }
 

@@ -16,6 +16,7 @@ import { deviceInfo, findLabelled, groupState, ioasidInfo } from "./info.js";
 import { invalidate } from "./invalidation.js";
 import { Ioasid, type IoasidContext } from "./ioasid.js";
 import { map, takeMapFlags, takeUnmapAll, unmap, unmapAll } from "./ioasid-maps.js";
+import { mapList, unmapList } from "./map-lists.js";
 import { requirePageRequests, stillInUse, tooDeep } from "./nesting-errors.js";
 import { type FileTable, OpenFile } from "./open-file.js";
 import { respond, respondRange } from "./page-response.js";
@@ -189,9 +190,11 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   dmaMap(arg: R.DmaMap): void {
     const call = this.#take(R.IOASID_DMA_MAP, arg);
     const ioasid = this.find(call, arg.ioasid);
-    takeBoolean(call, "dryRun", arg.dryRun);
-    const perm = takeMapFlags(call, arg);
-    withErrno(call, () => map(ioasid, arg, perm));
+    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
+    if ("entries" in arg && arg.entries !== undefined) return withErrno(call, () => mapList(ioasid, arg, dryRun));
+    const entry = arg as R.MapEntry;
+    const perm = takeMapFlags(call, entry.flags);
+    withErrno(call, () => map(ioasid, entry, perm, dryRun));
   }
 
   /**
@@ -203,8 +206,10 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   dmaUnmap(arg: R.DmaUnmap): { readonly size: bigint } {
     const call = this.#take(R.IOASID_DMA_UNMAP, arg);
     const ioasid = this.find(call, arg.ioasid);
-    const all = takeUnmapAll(call, arg);
-    return { size: withErrno(call, () => (all ? unmapAll(ioasid) : unmap(ioasid, arg.iova, arg.size))) };
+    if ("entries" in arg && arg.entries !== undefined) return { size: withErrno(call, () => unmapList(ioasid, arg)) };
+    const range = arg as R.UnmapRange;
+    const all = takeUnmapAll(call, range);
+    return { size: withErrno(call, () => (all ? unmapAll(ioasid) : unmap(ioasid, range.iova, range.size))) };
   }
 
   /**

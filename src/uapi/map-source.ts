@@ -35,7 +35,7 @@ export interface MapSource {
   pieces(area: Area): Piece[];
   /** Maps what lies behind the area in a table. */
   fill(domain: Domain, area: Area): MapStatus;
-  /** The same for all areas of a space, ascending. The table is empty, and dropped if this is refused. */
+  /** The same for several areas of a space, ascending: all or none. */
   fillAll(domain: Domain, areas: readonly Area[]): MapStatus;
   keep(area: Area): void;
   drop(area: Area): void;
@@ -107,11 +107,7 @@ export class ProcessSource implements MapSource {
   }
 
   fillAll(domain: Domain, areas: readonly Area[]): MapStatus {
-    for (const area of areas) {
-      const status = this.fill(domain, area);
-      if (status !== "ok") return status;
-    }
-    return "ok";
+    return domain.map(areas.flatMap((area) => this.pieces(area)));
   }
 
   keep(area: Area): void {

@@ -48,8 +48,7 @@ export interface AllocIoasid extends DryRun, AsksForPages {
   readonly parent?: number;
 }
 
-export interface DmaMap extends DryRun {
-  readonly ioasid: number;
+export interface MapEntry {
   /** First I/O virtual address; a multiple of the ioasid's alignment, as is `size`. */
   readonly iova: U64;
   /** A root: host virtual address of the first byte, of memory that the process has mapped. A child: address in its parent. */
@@ -59,13 +58,27 @@ export interface DmaMap extends DryRun {
   readonly flags?: number;
 }
 
-export interface DmaUnmap {
+/** One map, or several at once: all or none, and none may overlap another. */
+export type DmaMap = ({ readonly ioasid: number } & MapEntry & DryRun) | ({
+  readonly ioasid: number;
+  readonly entries: readonly MapEntry[];
+} & DryRun);
+
+export interface UnmapEntry {
+  readonly iova: U64;
+  readonly size: U64;
+}
+
+export interface UnmapRange {
   readonly ioasid: number;
   /** With `IOASID_DMA_UNMAP_FLAG_ALL` both are 0 or absent, else both are needed. */
   readonly iova?: U64;
   readonly size?: U64;
   readonly flags?: number;
 }
+
+/** One range, or several at once: each must end where maps end before any map is removed. */
+export type DmaUnmap = UnmapRange | { readonly ioasid: number; readonly entries: readonly UnmapEntry[] };
 
 /** What a guest's table looks like. */
 export type PgtableFormat = GuestTableFormat;

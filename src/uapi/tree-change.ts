@@ -3,17 +3,20 @@
 // the first is written, so that it happens everywhere or nowhere. May import iommu/ and map-source.ts of this folder.
 // Ranges are inclusive, first..last, in pages of 4 KiB.
 
-import type { Domain, MapStatus, Piece } from "../iommu/domain.js";
+import type { Domain, MapStatus, Piece, UnmapRefusal } from "../iommu/domain.js";
 import { leafRunsOf } from "../iommu/leaf-runs.js";
 import { firstByte } from "./arguments.js";
 import type { Ioasid } from "./ioasid.js";
 import type { Area } from "./map-source.js";
 
-/** Part of an area of a child: pages of the child, and the pages of the parent that they stand for. */
-interface Part {
-  readonly area: Area;
+export interface Pages {
   readonly first: number;
   readonly last: number;
+}
+
+/** Part of an area of a child: pages of the child, and the pages of the parent that they stand for. */
+interface Part extends Pages {
+  readonly area: Area;
   readonly target: number;
 }
 
@@ -78,13 +81,36 @@ export function makeChanges(changes: readonly TableChange[]): MapStatus {
   return "ok";
 }
 
-/** Nothing below the space translates by its pages first..last any more. Precondition: no section is open. */
-export function clearBelow(space: Ioasid, first: number, last: number): void {
-  for (const part of dependentParts(space, first, last)) {
-    const { space: child } = part.area;
-    if (child.domain === undefined) continue;
-    clearBelow(child, part.first, part.last);
-    const removed = child.domain.unmap(firstByte(part.first), firstByte(part.last - part.first + 1));
+/** Removes pages, ranges that ascend, from a table: bytes removed, or why not. One wait for all of them. */
+export function clear(domain: Domain, ranges: readonly Pages[]): bigint | UnmapRefusal {
+  const [one] = ranges;
+  if (ranges.length === 1 && one !== undefined) return domain.unmap(firstByte(one.first), firstByte(one.last - one.first + 1));
+  const joined: { first: number; last: number }[] = [];
+  for (const { first, last } of ranges) {
+    const before = joined.at(-1);
+    if (before !== undefined && before.last + 1 === first) before.last = last;
+    else joined.push({ first, last });
+  }
+  return domain.unmapMany(joined.map(({ first, last }) => ({ iova: firstByte(first), size: firstByte(last - first + 1) })));
+}
+
+/** Nothing below the space translates by its pages in these ranges any more. Precondition: no section is open. */
+export function clearBelow(space: Ioasid, ranges: readonly Pages[]): void {
+  if (space.dependents.size === 0) return;
+  const found = new Map<Ioasid, Part[]>();
+  for (const { first, last } of ranges) {
+    for (const part of dependentParts(space, first, last)) {
+      const child = part.area.space;
+      if (child.domain === undefined) continue;
+      const list = found.get(child);
+      if (list === undefined) found.set(child, [part]);
+      else list.push(part);
+    }
+  }
+  for (const [child, parts] of found) {
+    parts.sort((a, b) => a.first - b.first);
+    clearBelow(child, parts);
+    const removed = clear(child.domain!, parts);
     if (typeof removed !== "bigint") throw new Error(`ioasid ${child.number}: its shadow could not be cleared: ${removed}`);
   }
 }

@@ -5,7 +5,45 @@ const SHADOWS = ["test/unit/engine-shadow.test.ts"];
 const CONFORMANCE = ["test/unit/conformance.test.ts"];
 const IOTLB = ["test/unit/engine-iotlb.test.ts"];
 
+const LISTS = ["test/unit/engine-lists.test.ts"];
+
 export const TABLES = [
+  {
+    name: "lists: a map over a page in the table of the one before is allowed", tests: LISTS,
+    edits: [edit("table/lists", "if (table && anyOf(table + EntryOf.offset<F>(first, 0), <u32>((last - first) >> f.smallLg2()) + 1, ~(<u64>0))) return STATUS_OVERLAP;", "")],
+  },
+  {
+    name: "lists: maps need not ascend", tests: LISTS,
+    edits: [edit("table/lists", "if (!cursor.fresh && first <= cursor.after) return STATUS_OVERLAP;", "")],
+  },
+  {
+    name: "lists: pages put by the cursor are not counted", tests: LISTS,
+    edits: [edit("table/lists", "        store<u16>(live, <u16>(load<u16>(live) + n));", "")],
+  },
+  {
+    name: "lists: an empty table is left where the last page of it went", tests: LISTS,
+    edits: [edit("table/lists", "        if (left) continue;", "        continue;")],
+  },
+  {
+    name: "lists: a leaf may be cut where another range ends before it", tests: LISTS,
+    edits: [edit("table/lists", "first == after + 1 && at != ranges);", "at != ranges);")],
+  },
+  {
+    name: "lists: addresses with an ignored top byte are others", tests: LISTS,
+    edits: [edit("table/lists", "    first &= mask;\n", "")],
+  },
+  {
+    name: "lists: only the first range is dropped from IOTLBs", tests: LISTS,
+    edits: [edit("invalidate", "at = runs == 1 ? end : neighboursEnd(at, end);", "at = end;")],
+  },
+  {
+    name: "unmap: whole page tables go without their pages being counted", tests: LISTS,
+    edits: [edit("table/unmap", "    pages += load<u16>(live);\n", "    pages += 512;\n")],
+  },
+  {
+    name: "merge: a page that differs from that of the area before has its bits", tests: SHADOWS,
+    edits: [edit("table/merge", "if (((pte ^ like) & ~f.addressField()) != 0 || perm != likePerm) {", "if (!like || perm != likePerm) {")],
+  },
   {
     name: "unmap: empty tables are not given back", peer: "seen", tests: MAPS,
     edits: [edit("table/unmap", "if (whole || !Frames.live(engine, child)) {", "if (whole) {")],
@@ -76,7 +114,7 @@ export const TABLES = [
   },
   {
     name: "frames: limbo is given out while readers are inside", tests: ["assembly/__tests__/frames.spec.ts"],
-    edits: [edit("table/frames", "  store<u32>(list, index + 1, ENGINE_FRAME_LIMBO);\n  store<u32>(engine, load<u32>(engine, ENGINE_FRAMES_LIMBO)", "  addFree(engine, index, order);\n  store<u32>(engine, load<u32>(engine, ENGINE_FRAMES_LIMBO)")],
+    edits: [edit("table/frames", "  store<u32>(list, link, ENGINE_FRAME_LIMBO);", "  addFree(engine, link - 1, order);")],
   },
   {
     name: "frames: a table is handed out with what was in it", tests: MAPS,

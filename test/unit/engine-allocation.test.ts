@@ -215,6 +215,6 @@ describe("merge of a list of areas", () => {
 it("a map whose cap is below the smallest page is refused", async () => {
   const { engine, domain } = await fixture();
   expect(engine.map(domain, 0n, 0xfffn, 0n, R, 11)).toBe(L.STATUS_ALIGN);
-  expect(engine.planMap(domain, 0n, 0xfffn, 0n, R, undefined, 11).status).toBe(L.STATUS_ALIGN);
+  expect(engine.planMany(domain, [{ first: 0n, last: 0xfffn, hpa: 0n, perm: R, lg2: 11 }]).status).toBe(L.STATUS_ALIGN);
   expect(engine.map(domain, 0n, 0xfffn, 0n, R, 12)).toBe(L.STATUS_OK);
 });

@@ -43,6 +43,19 @@ export class FakeDomain {
     return "ok";
   }
 
+  plan(pieces: readonly Piece[]): { status: MapStatus; tables: number } {
+    return { status: pieces.length > 0 && this.iommu.refuse.map !== undefined ? this.iommu.refuse.map : "ok", tables: 0 };
+  }
+
+  canTake(): boolean {
+    return true;
+  }
+
+  unmapMany(ranges: readonly { iova: bigint; size: bigint }[]): bigint | "in-section" {
+    if (this.inSection) return "in-section";
+    return ranges.reduce((sum, { iova, size }) => sum + (this.unmap(iova, size) as bigint), 0n);
+  }
+
   unmap(iova: bigint, size: bigint): bigint | "in-section" {
     if (this.inSection) return "in-section";
     let removed = 0n;
