@@ -49,6 +49,7 @@ export function failures(results) {
   });
 }
 
+const nanoseconds = (ns) => ns.toFixed(ns < 1 ? 4 : 2);
 const digits = (value) => value.toFixed(value < 0.1 ? 4 : value < 10 ? 3 : 1);
 
 function gateText(gate) {
@@ -68,7 +69,7 @@ function brief(reason) {
 
 function baselineCells({ name, ns, ratio, gate, met, missing }) {
   if (missing) return [name, { colSpan: 3, content: brief(missing) }, gateText(gate), "not run"];
-  return [name, ns.toFixed(2), digits(ratio.median), `${digits(ratio.q1)} .. ${digits(ratio.q3)}`, gateText(gate), verdict(met)];
+  return [name, nanoseconds(ns), digits(ratio.median), `${digits(ratio.q1)} .. ${digits(ratio.q3)}`, gateText(gate), verdict(met)];
 }
 
 /** The table, without colours: it is pasted into files. */
@@ -80,7 +81,7 @@ export function table(results) {
       grid.push([row.name, { colSpan: 5, content: brief(row.error) }, "not run"]);
       continue;
     }
-    grid.push([{ rowSpan: row.baselines.length + 1, content: row.name }, row.subject.name, row.subject.ns.toFixed(2), "", "", "", ""]);
+    grid.push([{ rowSpan: row.baselines.length + 1, content: row.name }, row.subject.name, nanoseconds(row.subject.ns), "", "", "", ""]);
     for (const baseline of row.baselines) grid.push(baselineCells(baseline));
   }
   return grid.toString();

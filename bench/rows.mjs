@@ -7,6 +7,7 @@ import { rows as formatWalk } from "./rows/format-walk.mjs";
 import { rows as generic } from "./rows/generic.mjs";
 import { rows as iotlbHit } from "./rows/iotlb-hit.mjs";
 import { rows as map } from "./rows/map.mjs";
+import { rows as mapRanges } from "./rows/map-ranges.mjs";
 import { rows as parentChange } from "./rows/parent-change.mjs";
 import { rows as protocol } from "./rows/protocol.mjs";
 import { rows as scalar } from "./rows/scalar.mjs";
@@ -15,5 +16,5 @@ import { rows as slot } from "./rows/slot.mjs";
 import { rows as threads } from "./rows/threads.mjs";
 
 export const ROWS = [
-  ...iotlbHit, ...coldWalk, ...formatWalk, ...generic, ...slot, ...scalar, ...map, ...shadow, ...parentChange, ...protocol, ...threads, ...anchor,
+  ...iotlbHit, ...coldWalk, ...formatWalk, ...generic, ...slot, ...scalar, ...map, ...mapRanges, ...shadow, ...parentChange, ...protocol, ...threads, ...anchor,
 ];

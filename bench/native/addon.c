@@ -94,6 +94,25 @@ static napi_value mapping(napi_env env, napi_callback_info info)
   return read_arguments(env, info, 3, given) ? number(env, map_and_unmap(given[0], given[1], given[2])) : NULL;
 }
 
+/** mapRanges(format, pages, ranges), unmapRanges(pages, ranges), unmapReading(pages): the same tables. */
+static napi_value mapping_ranges(napi_env env, napi_callback_info info)
+{
+  u32 given[3];
+  return read_arguments(env, info, 3, given) ? number(env, map_ranges(given[0], given[1], given[2])) : NULL;
+}
+
+static napi_value unmapping_ranges(napi_env env, napi_callback_info info)
+{
+  u32 given[2];
+  return read_arguments(env, info, 2, given) ? number(env, unmap_ranges(given[0], given[1])) : NULL;
+}
+
+static napi_value unmapping_reading(napi_env env, napi_callback_info info)
+{
+  u32 pages;
+  return read_arguments(env, info, 1, &pages) ? number(env, unmap_reading(pages)) : NULL;
+}
+
 static napi_value mapping_checksum(napi_env env, napi_callback_info info)
 {
   u32 given[2];
@@ -126,6 +145,9 @@ NAPI_MODULE_INIT()
     { "translateNaiveArm", NULL, naive_arm, NULL, NULL, NULL, napi_enumerable, NULL },
     { "mapAndUnmap", NULL, mapping, NULL, NULL, NULL, napi_enumerable, NULL },
     { "mapChecksum", NULL, mapping_checksum, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "mapRanges", NULL, mapping_ranges, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "unmapRanges", NULL, unmapping_ranges, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "unmapReading", NULL, unmapping_reading, NULL, NULL, NULL, napi_enumerable, NULL },
     { "mergeAndUnmap", NULL, merging, NULL, NULL, NULL, napi_enumerable, NULL },
     { "mergeChecksum", NULL, merging_checksum, NULL, NULL, NULL, napi_enumerable, NULL },
     { "chase", NULL, chasing, NULL, NULL, NULL, napi_enumerable, NULL },

@@ -53,6 +53,15 @@ u32 translate_naive_arm(u8 *memory, u32 port, u32 n);
 /** Maps and unmaps that many pages of a FORMAT_* in one range, `times` times: pages removed in all. */
 u32 map_and_unmap(u32 format, u32 pages, u32 times);
 
+/** Maps that many ranges of `pages` side by side, in a call each: 1, or 0 if it could not. */
+u32 map_ranges(u32 format, u32 pages, u32 ranges);
+
+/** Removes them, in a call each, by the counts of their tables: pages removed. */
+u32 unmap_ranges(u32 pages, u32 ranges);
+
+/** Removes one range of whole tables, reading and clearing every leaf: pages removed. */
+u32 unmap_reading(u32 pages);
+
 /** Sum over the leaf entries of such a mapping, high and low half joined by XOR. */
 u32 map_checksum(u32 format, u32 pages);
 

@@ -1,5 +1,5 @@
 // Map and unmap as a C programmer writes them, for the formats of walk.c: recursive, a live count for each table, runs filled
-// in a loop, whole tables given back without reading their leaves. Tables lie in an arena of their own; 4-KiB leaves are all
+// in a loop, tables that are filled whole not cleared before, whole tables given back without reading their leaves. Tables lie in an arena of their own; 4-KiB leaves are all
 // that the rows ask for, but each level is looked at as if larger ones could come.
 #include "tables.h"
 
@@ -40,7 +40,8 @@ static inline void put(u32 format, u32 at, u32 lg2, u64 first, u64 last, u64 hpa
     u64 end = iova | ((1ull << lg2) - 1);
     if (end > last) end = last;
     if (!*entry) {
-      *entry = ((u64)(take() + 1) << 12) | table_bits(format);
+      int whole = lg2 == 21 && end - iova == (1ull << 21) - 1;
+      *entry = ((u64)((whole ? take_unset() : take()) + 1) << 12) | table_bits(format);
       live[at]++;
     }
     u32 below = table_of(*entry);
@@ -75,6 +76,65 @@ u32 map_and_unmap(u32 format, u32 pages, u32 times)
     removed += remove_range(root, 39, BASE, BASE + (u64)pages * 4096 - 1);
   }
   return (u32)removed;
+}
+
+/** Maps ranges of that many pages, side by side: 1, or 0 if it could not. */
+u32 map_ranges(u32 format, u32 pages, u32 ranges)
+{
+  if (!arena && !begin()) return 0;
+  for (u64 first = BASE, hpa = HPA; ranges--; first += (u64)pages * 4096, hpa += (u64)pages * 4096) {
+    if (!map(format, first, pages, hpa)) return 0;
+  }
+  return 1;
+}
+
+/** Removes them one by one, by counts: pages removed. */
+u32 unmap_ranges(u32 pages, u32 ranges)
+{
+  u64 removed = 0;
+  for (u64 first = BASE; ranges--; first += (u64)pages * 4096) removed += remove_range(root, 39, first, first + (u64)pages * 4096 - 1);
+  return (u32)removed;
+}
+
+/** Clears the leaves of [first..last] in a table that hardware may read: each is loaded and stored as one word. Pages removed. */
+static u64 clear_leaves(u32 at, u64 first, u64 last)
+{
+  volatile u64 *entries = arena[at].entry;
+  u64 pages = 0;
+  for (u32 i = index_of(first, 12), to = index_of(last, 12); i <= to; i++) {
+    if (!entries[i]) continue;
+    entries[i] = 0;
+    pages++;
+  }
+  return pages;
+}
+
+/** Removes [first..last] below this table as one does without counts, reading and clearing every leaf: pages removed. */
+static u64 clear_range(u32 at, u32 lg2, u64 first, u64 last)
+{
+  u64 pages = 0;
+  for (u64 iova = first;; ) {
+    u64 *entry = &arena[at].entry[index_of(iova, lg2)];
+    u64 end = iova | ((1ull << lg2) - 1);
+    if (end > last) end = last;
+    if (*entry) {
+      u32 below = table_of(*entry);
+      pages += lg2 == 21 ? clear_leaves(below, iova, end) : clear_range(below, lg2 - 9, iova, end);
+      if (end - iova == (1ull << lg2) - 1) {
+        *entry = 0;
+        live[at]--;
+        give(below);
+      }
+    }
+    if (end == last) return pages;
+    iova = end + 1;
+  }
+}
+
+/** The same for one range of pages, which are whole tables, without counts. */
+u32 unmap_reading(u32 pages)
+{
+  return (u32)clear_range(root, 39, BASE, BASE + (u64)pages * 4096 - 1);
 }
 
 /** Sum over a mapping of that many pages of the entries that its leaves hold, as u32; 0 if it could not be made. */
