@@ -8,7 +8,9 @@ import { rows as generic } from "./rows/generic.mjs";
 import { rows as iotlbHit } from "./rows/iotlb-hit.mjs";
 import { rows as map } from "./rows/map.mjs";
 import { rows as mapRanges } from "./rows/map-ranges.mjs";
+import { rows as mixedWalk } from "./rows/mixed-walk.mjs";
 import { rows as parentChange } from "./rows/parent-change.mjs";
+import { rows as pipeline } from "./rows/pipeline.mjs";
 import { rows as protocol } from "./rows/protocol.mjs";
 import { rows as scalar } from "./rows/scalar.mjs";
 import { rows as shadow } from "./rows/shadow.mjs";
@@ -16,5 +18,5 @@ import { rows as slot } from "./rows/slot.mjs";
 import { rows as threads } from "./rows/threads.mjs";
 
 export const ROWS = [
-  ...iotlbHit, ...coldWalk, ...formatWalk, ...generic, ...slot, ...scalar, ...map, ...mapRanges, ...shadow, ...parentChange, ...protocol, ...threads, ...anchor,
+  ...iotlbHit, ...coldWalk, ...mixedWalk, ...pipeline, ...formatWalk, ...generic, ...slot, ...scalar, ...map, ...mapRanges, ...shadow, ...parentChange, ...protocol, ...threads, ...anchor,
 ];

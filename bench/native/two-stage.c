@@ -1,0 +1,98 @@
+// The walk in two dimensions, in full: a guest's x86-64 tables, whose pointers and leaves are addresses of the guest, above VT-d
+// second-stage tables of ours. Every pointer of the guest's is walked through the second stage and looked for in the slot that has
+// the guest's memory: 24 loads for four levels of each. Looks into the IOTLB first and fills it, one request after the other.
+#include "walk.h"
+
+struct stages {
+  u32 second, second_lg2, offset;
+  u64 root, first, span;
+};
+
+/** hpa of a guest's address; *perm is what the second stage grants. REFUSED if it does not. */
+static inline u64 second_stage(const u8 *memory, const struct stages *its, u64 gpa, u64 *perm)
+{
+  u32 table = its->second;
+  u64 all = READ_WRITE;
+  if (gpa >> (its->second_lg2 + 9)) return REFUSED;
+  for (u32 lg2 = its->second_lg2;; lg2 -= 9) {
+    u64 pte = load64(memory, table + (((u32)(gpa >> lg2) & 511) << 3));
+    all &= pte;
+    if (!(pte & READ_WRITE)) return REFUSED;
+    if (lg2 == 12 || (pte & 0x80)) {
+      u64 inside = (1ull << lg2) - 1;
+      if (lg2 > 30 || (pte & ADDRESS & inside)) return REFUSED;
+      *perm = all * BOTH;
+      return (pte & ADDRESS) | (gpa & inside);
+    }
+    table = (u32)(pte & ADDRESS);
+  }
+}
+
+/** The result word of a walk from the guest's root; *perm is what both stages grant. */
+static inline u64 walk(const u8 *memory, const struct stages *its, u64 iova, u64 need, u64 *perm)
+{
+  u64 tables = ~0ull;
+  u64 gpa = its->root;
+  for (u32 lg2 = 39;; lg2 -= 9) {
+    u64 granted = 0;
+    u64 hpa = second_stage(memory, its, gpa + (((iova >> lg2) & 511) << 3), &granted);
+    if (hpa - its->first > its->span || !(granted & 1)) return REFUSED;
+    u64 pte = load64(memory, its->offset + (u32)(hpa - its->first));
+    if (is_empty(FORMAT_X86_64, pte)) return REFUSED;
+    if (lg2 == 12 || is_block(FORMAT_X86_64, pte)) {
+      u64 inside = (1ull << lg2) - 1;
+      if (lg2 > 30 || (pte & ADDRESS & inside)) return REFUSED;
+      hpa = second_stage(memory, its, (pte & ADDRESS) | (iova & inside), &granted);
+      *perm = permissions(FORMAT_X86_64, tables, pte) & granted;
+      // 4-KiB leaves of the second stage only: they are the run.
+      return hpa >> RESULT_FAULT_BIT || (need & ~*perm) ? REFUSED : hpa | (12ull << RESULT_RUN_SHIFT);
+    }
+    tables &= grants(FORMAT_X86_64, pte);
+    gpa = pte & ADDRESS;
+  }
+}
+
+/** Tables of the route's domain, and of the one below it. */
+static inline struct stages stages_of(const u8 *memory, u32 engine, u32 route)
+{
+  u32 domains = load32(memory, engine + ENGINE_DOMAINS);
+  u32 domain = domains + load32(memory, route + ROUTE_DOMAIN) * DOMAIN_BYTES;
+  u32 below = domains + load32(memory, domain + DOMAIN_STAGE2) * DOMAIN_BYTES;
+  u32 slots = load32(memory, engine + ENGINE_SLOTS);
+  return (struct stages){
+    .second = load32(memory, below + DOMAIN_ROOT), .second_lg2 = 3 + 9 * load32(memory, below + DOMAIN_LEVELS),
+    .offset = load32(memory, slots + SLOTS_FAST_OFFSET), .root = load64(memory, domain + DOMAIN_ROOT),
+    .first = load64(memory, slots + SLOTS_FAST_FIRST), .span = load64(memory, slots + SLOTS_FAST_SPAN),
+  };
+}
+
+u32 translate_two_stage(u8 *memory, u32 port, u32 n)
+{
+  u32 engine = load32(memory, port + PORT_ENGINE);
+  u32 routes = load32(memory, engine + ENGINE_ROUTES);
+  u32 mask = load32(memory, engine + ENGINE_ROUTE_MASK);
+  u32 iotlb = load32(memory, port + PORT_IOTLB);
+  u32 hash_shift = load32(memory, port + PORT_HASH_SHIFT);
+  u32 requests = load32(memory, port + PORT_REQUESTS);
+  u32 results = load32(memory, port + PORT_RESULTS);
+  u32 refused = 0;
+  for (u32 lane = 0; lane < n; lane++) {
+    u32 request = requests + lane * REQUEST_BYTES;
+    u32 route = route_at(routes, mask, load32(memory, request + REQUEST_ROUTE));
+    u64 iova = load64(memory, request + REQUEST_IOVA);
+    u32 need = load32(memory, request + REQUEST_NEED);
+    u64 result = lookup(memory, route, iotlb, hash_shift, iova, need);
+    if (!result) {
+      u64 broken = (iova + load64(memory, route + ROUTE_BIAS)) & load64(memory, route + ROUTE_HIGH);
+      struct stages its = stages_of(memory, engine, route);
+      u64 perm = 0;
+      result = load32(memory, route + ROUTE_KIND) != ROUTE_TRANSLATE || broken ? REFUSED : walk(memory, &its, iova, need, &perm);
+      u64 address = iova & load64(memory, route + ROUTE_ADDRESS_MASK);
+      u64 class_word = class_of(load64(memory, route + ROUTE_FIRST), load64(memory, route + ROUTE_SECOND), 12);
+      if (!(result >> RESULT_FAULT_BIT)) fill(memory, port, iotlb, hash_shift, tag_of(class_word, address), result - address + (DATA_VALID | perm));
+    }
+    store64(memory, results + lane * RESULT_BYTES, result);
+    refused += (u32)(result >> RESULT_FAULT_BIT);
+  }
+  return refused;
+}
