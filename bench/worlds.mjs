@@ -56,7 +56,7 @@ export async function hitWorld({ pages: count, top, iotlbSets, lanes, otherSet, 
     if (seen.has(iova) || !fits.every((fit, n) => fit.has(sets[n]))) continue;
     seen.add(iova);
     fits.forEach((fit, n) => fit.take(sets[n]));
-    const hpa = random(2 ** 20) * (OUTPUT_PAGES / 2 ** 20) * PAGE + pages.length * PAGE;
+    const hpa = ((random(2 ** 20) * (OUTPUT_PAGES / 2 ** 20) + pages.length) % OUTPUT_PAGES) * PAGE;
     expectStatus("map", engine.map(index, BigInt(iova), BigInt(iova + PAGE - 1), BigInt(hpa), READ_WRITE));
     pages.push({ route, iova, hpa, perm: READ_WRITE });
   }

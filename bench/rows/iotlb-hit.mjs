@@ -47,7 +47,7 @@ const large = {
   unit: "translation",
   baselines: ["native C"],
   async prepare(native) {
-    const { engine, pool } = await hitWorld({ pages: 2 ** 21, top: 2 ** 48, iotlbSets: 2 ** 20, lanes: 2 ** 21, domains: 16 });
+    const { engine, pool } = await hitWorld({ pages: 2 ** 21, top: 2 ** 48, iotlbSets: 2 ** 20, lanes: 2 ** 20, domains: 16 });
     native?.use(engine.memory);
     const variants = [engineVariant("ioasid", pool)];
     if (native) variants.push(nativeVariant("native C", pool, native.translateHits));
