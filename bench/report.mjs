@@ -16,6 +16,11 @@ export function checkTargets(rows) {
   }
 }
 
+/** Has any baseline of the row a gate? */
+export function isGated(row) {
+  return row.name in targets;
+}
+
 function gateOf(row, baseline) {
   const gate = targets[row.name]?.[baseline];
   return gate ? { ...gate, limit: gate.ratioAtMost ?? 1 / gate.timesFaster } : null;
@@ -30,12 +35,17 @@ export function rowResult(row, measured, notes, reason) {
     if (!found) return { name, ns: null, ratio: null, gate, met: null, missing: reason };
     return { name, ns: found.ns, ratio: found.ratio, gate, met: gate ? found.ratio.median <= gate.limit : null, missing: null };
   });
-  return { name: row.name, about: row.about, unit: row.unit, subject: { name: subject.name, ns: subject.ns }, baselines, notes, error: null };
+  return {
+    name: row.name, about: row.about, unit: row.unit, reported: row.reported ?? false,
+    subject: { name: subject.name, ns: subject.ns }, baselines, notes, error: null,
+  };
 }
 
 /** The result of a row that did not run. */
 export function failedRow(row, error) {
-  return { name: row.name, about: row.about, unit: row.unit, subject: null, baselines: [], notes: [], error: error.message };
+  return {
+    name: row.name, about: row.about, unit: row.unit, reported: row.reported ?? false, subject: null, baselines: [], notes: [], error: error.message,
+  };
 }
 
 /** What `--check` counts: gates missed, baselines and rows that did not run; in words, one each. */
@@ -49,10 +59,10 @@ export function failures(results) {
   });
 }
 
-const nanoseconds = (ns) => ns.toFixed(ns < 1 ? 4 : 2);
-const digits = (value) => value.toFixed(value < 0.1 ? 4 : value < 10 ? 3 : 1);
+export const nanoseconds = (ns) => ns.toFixed(ns < 1 ? 4 : 2);
+export const digits = (value) => value.toFixed(value < 0.1 ? 4 : value < 10 ? 3 : 1);
 
-function gateText(gate) {
+export function gateText(gate) {
   if (!gate) return "";
   return gate.timesFaster ? `<= 1/${gate.timesFaster}` : `<= ${gate.ratioAtMost}`;
 }
@@ -70,6 +80,22 @@ function brief(reason) {
 function baselineCells({ name, ns, ratio, gate, met, missing }) {
   if (missing) return [name, { colSpan: 3, content: brief(missing) }, gateText(gate), "not run"];
   return [name, nanoseconds(ns), digits(ratio.median), `${digits(ratio.q1)} .. ${digits(ratio.q3)}`, gateText(gate), verdict(met)];
+}
+
+/** The lines of README's table: what has a gate, and the rows that are only reported. */
+export function markdown(results) {
+  const lines = results.flatMap((row) => {
+    if (row.error) return [`| ${row.about} | | not run | | |`];
+    const gated = row.baselines.filter(({ gate }) => gate || row.reported);
+    const ns = `${nanoseconds(row.subject.ns)} ns a ${row.unit}`;
+    if (row.reported && gated.length === 0) return [`| ${row.about} | | ${ns} | | |`];
+    return gated.map(({ name, ratio, gate, met, missing }) => {
+      if (missing) return `| ${row.about} | ${name} | not run | | ${gateText(gate)} |`;
+      const spread = `${digits(ratio.q1)} .. ${digits(ratio.q3)}`;
+      return `| ${row.about} | ${name} | ${digits(ratio.median)} | ${spread} | ${gateText(gate)}${met === false ? ", missed" : ""} |`;
+    });
+  });
+  return ["| what | against | ours / it | quartiles | gate |", "| --- | --- | --- | --- | --- |", ...lines].join("\n");
 }
 
 /** The table, without colours: it is pasted into files. */

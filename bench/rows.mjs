@@ -1,4 +1,5 @@
-// All rows, in the order of the table. A row is { name, about, unit, baselines: names, prepare(native or null) }; prepare
+// All rows, in the order of the table. A row is { name, about, unit, baselines: names, prepare(native or null),
+// reported? }; `reported` rows are in README's table without a gate. prepare
 // answers { variants, notes(measured) }, the subject first, and leaves out the baselines that need the addon when there is none. A row
 // that times itself has measure(rounds) instead, which answers what runner.mjs would: { variants: [{ name, ns, ratio }], notes }.
 import { rows as anchor } from "./rows/anchor.mjs";

@@ -54,7 +54,7 @@ async function uapiCalls() {
 
 function row(name, what, about, makeCalls) {
   return {
-    name, about: `${what} of one 4-KiB page: ${about}`, unit: "call", baselines: [],
+    name, about: `${what} of one 4-KiB page: ${about}`, unit: "call", baselines: [], reported: true,
     async prepare() {
       const { map, unmap, unmapAll } = await makeCalls();
       const output = new Float64Array(1);

@@ -53,7 +53,7 @@ function reads(name, length, read) {
 
 export const rows = [
   {
-    name: "dma-view-copy", about: "read of 4 KiB, which nearly always crosses a page, through a DMA view", unit: "read", baselines: ["Map<number>"],
+    name: "dma-view-copy", about: "read of 4 KiB, which nearly always crosses a page, through a DMA view", unit: "read", baselines: ["Map<number>"], reported: true,
     async prepare() {
       const { host, pages, bytes } = await dmaWorld("vtd");
       const view = host.device("dev1").dma();
