@@ -63,7 +63,7 @@ function plot(axis, { name, ratio, gate, met }) {
   const dots = (ratio.rounds ?? []).map((round) => `<i class="dot" style="left:${axis.at(round)}%"></i>`).join("");
   const mark = gate ? `<i class="gate" style="left:${axis.at(gate.limit)}%"></i>` : "";
   const words = `${name}: ${digits(ratio.median)}${gate ? `, gate ${gateText(gate)}` : ""}`;
-  return `<div class="plot" role="img" aria-label="${escape(words)}">${lines}<i class="bar is-${kind}" style="left:${from}%;width:${Math.max(0.3, to - from)}%"></i>${dots}${mark}</div>`;
+  return `<div class="plot" role="img" aria-label="${escape(words)}">${lines}<i class="bar is-${kind}" style="left:${from}%;width:${Math.max(0.3, Math.round((to - from) * 100) / 100)}%"></i>${dots}${mark}</div>`;
 }
 
 function baselineLine(axis, baseline) {

@@ -51,7 +51,7 @@ function chosenRows({ rows: words, check }) {
   if (!words) return check ? ROWS.filter(isGated) : ROWS;
   const lost = words.filter((word) => !ROWS.some((row) => row.name.includes(word)));
   if (lost.length > 0) {
-    console.error(`error: --only ${lost.join(" ")}: no such row; there are ${ROWS.map((row) => row.name).join(", ")}`);
+    console.error(`error: --rows ${lost.join(" ")}: no such row; there are ${ROWS.map((row) => row.name).join(", ")}`);
     process.exit(USAGE);
   }
   return ROWS.filter((row) => words.some((word) => row.name.includes(word)));
