@@ -28,6 +28,18 @@ function calibrate({ name, calls, before, run }) {
   return Math.max(1, Math.min(bench.count, before ? MOST_OF_ONE_SAMPLE : Infinity));
 }
 
+/** Calls before anything is timed, at most: until then code may not be compiled for good. */
+const WARM_CALLS = 20000;
+const WARM_NS = 5e7;
+
+function warmUp({ calls, before, run }, clock) {
+  const end = clock.now() + WARM_NS;
+  for (let call = 0; call < WARM_CALLS && clock.now() < end; call++) {
+    before?.(call % calls);
+    run(call % calls);
+  }
+}
+
 /** What reading the clock twice takes by itself. */
 function clockCost(clock) {
   const costs = Array.from({ length: 501 }, () => {
@@ -113,6 +125,7 @@ export function spread(ratios) {
  */
 export function measure(variants, rounds, clock) {
   compareAnswers(variants);
+  for (const variant of variants) warmUp(variant, clock);
   const samples = variants.map(calibrate);
   const times = variants.map(() => []);
   const at = variants.map(() => 0);
