@@ -82,20 +82,20 @@ function baselineCells({ name, ns, ratio, gate, met, missing }) {
   return [name, nanoseconds(ns), digits(ratio.median), `${digits(ratio.q1)} .. ${digits(ratio.q3)}`, gateText(gate), verdict(met)];
 }
 
-/** The lines of README's table: what has a gate, and the rows that are only reported. */
+/** README's table: what has a gate, and the rows that are only reported. */
 export function markdown(results) {
   const lines = results.flatMap((row) => {
-    if (row.error) return [`| ${row.about} | | not run | | |`];
-    const gated = row.baselines.filter(({ gate }) => gate || row.reported);
-    const ns = `${nanoseconds(row.subject.ns)} ns a ${row.unit}`;
-    if (row.reported && gated.length === 0) return [`| ${row.about} | | ${ns} | | |`];
-    return gated.map(({ name, ratio, gate, met, missing }) => {
-      if (missing) return `| ${row.about} | ${name} | not run | | ${gateText(gate)} |`;
-      const spread = `${digits(ratio.q1)} .. ${digits(ratio.q3)}`;
-      return `| ${row.about} | ${name} | ${digits(ratio.median)} | ${spread} | ${gateText(gate)}${met === false ? ", missed" : ""} |`;
+    if (row.error) return [`| \`${row.name}\` | | | not run | | |`];
+    const shown = row.baselines.filter(({ gate }) => gate || row.reported);
+    const begin = `| \`${row.name}\` | ${nanoseconds(row.subject.ns)} |`;
+    if (row.reported && shown.length === 0) return [`${begin} | | | |`];
+    return shown.map(({ name, ratio, gate, met, missing }, n) => {
+      const start = n === 0 ? begin : "| | |";
+      const limit = gate ? ` ${gateText(gate)}${met === false ? ", missed" : ""}` : "";
+      return `${start} ${name} | ${missing ? "not run |" : `${digits(ratio.median)} | ${digits(ratio.q1)} .. ${digits(ratio.q3)}`} |${limit} |`;
     });
   });
-  return ["| what | against | ours / it | quartiles | gate |", "| --- | --- | --- | --- | --- |", ...lines].join("\n");
+  return ["| row | ns | against | ours / it | quartiles | gate |", "| --- | --- | --- | --- | --- | --- |", ...lines].join("\n");
 }
 
 /** The table, without colours: it is pasted into files. */

@@ -50,7 +50,7 @@ describe("what is shown", () => {
   it("the table and README's lines have ratio, quartiles, gate and verdict", () => {
     expect(table([resultOf(1.3, 0.1)])).toMatch(/native C.*1\.300.*1\.170 \.\. 1\.430.*<= 1\.15.*MISSED/);
     expect(markdown([resultOf(1.3, 0.1)]).split("\n").slice(2)).toEqual([
-      "| all hits | native C | 1.300 | 1.170 .. 1.430 | <= 1.15, missed |", "| all hits | Map<number> | 0.100 | 0.0900 .. 0.110 | <= 1/8 |",
+      "| `iotlb-hit-l1` | 2.50 | native C | 1.300 | 1.170 .. 1.430 | <= 1.15, missed |", "| | | Map<number> | 0.100 | 0.0900 .. 0.110 | <= 1/8 |",
     ]);
   });
 
@@ -59,7 +59,9 @@ describe("what is shown", () => {
     const measured = { variants: [{ name: "ioasid", ns: 0.25 }, { name: "native C", ns: 2, ratio: ratio(1.2) }] };
     expect(markdown([rowResult(row, measured, [], null)]).split("\n")).toHaveLength(2);
     expect(markdown([rowResult({ ...row, reported: true }, measured, [], null)])).toContain("| native C | 1.200 |");
-    expect(markdown([rowResult({ ...row, baselines: [], reported: true }, measured, [], null)])).toContain("0.2500 ns a translation");
+    expect(markdown([rowResult({ ...row, baselines: [], reported: true }, measured, [], null)])).toContain("| `latency-anchor-4m` | 0.2500 | | | | |");
+    expect(markdown([resultOf(undefined, 0.1)])).toContain("| native C | not run | | <= 1.15 |");
+    expect(markdown([failedRow(row, new Error("x"))])).toContain("| `latency-anchor-4m` | | | not run | | |");
   });
 
   it("the page asks nothing of a network, and escapes what it is given", () => {
