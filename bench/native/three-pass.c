@@ -35,32 +35,23 @@ static inline void find(const u8 *memory, u32 domain, u64 iova, struct lane *lan
 }
 
 /** Pass three of a lane: its result word. */
-static inline u64 finish(u8 *memory, u32 port, u32 iotlb, u32 hash_shift, const struct lane *lane, u32 request)
+static inline u64 finish(u8 *memory, u32 port, const struct lane *lane, u32 request)
 {
   u64 pte = load64(memory, lane->pte);
   u32 lg2 = 12 + 9 * lane->level;
   u64 inside = (1ull << lg2) - 1;
-  u64 iova = load64(memory, request + REQUEST_IOVA);
   u64 perm = permissions(FORMAT_VTD_SECOND, lane->tables, pte);
   int leaf = lane->level == 0 || (lg2 <= 30 && (pte & 0x80) && !(pte & ADDRESS & inside));
   if (!(pte & READ_WRITE) || !leaf || (load32(memory, request + REQUEST_NEED) & ~perm)) return REFUSED;
-  u64 result = (pte & ADDRESS) | (iova & inside) | ((u64)lg2 << RESULT_RUN_SHIFT);
-  u64 address = iova & load64(memory, lane->route + ROUTE_ADDRESS_MASK);
-  u64 class_word = class_of(load64(memory, lane->route + ROUTE_FIRST), load64(memory, lane->route + ROUTE_SECOND), lg2);
-  fill(memory, port, iotlb, hash_shift, tag_of(class_word, address), result - address + (DATA_VALID | perm));
+  u64 result = (pte & ADDRESS) | (load64(memory, request + REQUEST_IOVA) & inside) | ((u64)lg2 << RESULT_RUN_SHIFT);
+  fill_walked(memory, port, request, lane->route, result, perm, 0);
   return result;
 }
 
 u32 translate_three_pass(u8 *memory, u32 port, u32 n)
 {
-  u32 engine = load32(memory, port + PORT_ENGINE);
-  u32 routes = load32(memory, engine + ENGINE_ROUTES);
-  u32 mask = load32(memory, engine + ENGINE_ROUTE_MASK);
-  u32 domains = load32(memory, engine + ENGINE_DOMAINS);
-  u32 iotlb = load32(memory, port + PORT_IOTLB);
-  u32 hash_shift = load32(memory, port + PORT_HASH_SHIFT);
-  u32 requests = load32(memory, port + PORT_REQUESTS);
-  u32 results = load32(memory, port + PORT_RESULTS);
+  struct batch its = batch_of(memory, port);
+  u32 domains = load32(memory, its.engine + ENGINE_DOMAINS);
   u32 misses = load32(memory, port + PORT_MISSES);
   u32 missed = translate_hits(memory, port, n);
   u32 refused = 0;
@@ -69,24 +60,22 @@ u32 translate_three_pass(u8 *memory, u32 port, u32 n)
     u32 count = 0;
     for (; done < missed && count < GROUP_LANES; done++) {
       u32 index = load32(memory, misses + done * 4);
-      u32 request = requests + index * REQUEST_BYTES;
-      u32 route = route_at(routes, mask, load32(memory, request + REQUEST_ROUTE));
-      u64 iova = load64(memory, request + REQUEST_IOVA);
-      u64 broken = (iova + load64(memory, route + ROUTE_BIAS)) & load64(memory, route + ROUTE_HIGH);
-      if (load32(memory, route + ROUTE_KIND) != ROUTE_TRANSLATE || broken) {
-        store64(memory, results + index * RESULT_BYTES, REFUSED);
+      u32 request = its.requests + index * REQUEST_BYTES;
+      u32 route = route_of(memory, &its, request);
+      if (!is_translated(memory, request, route)) {
+        store64(memory, its.results + index * RESULT_BYTES, REFUSED);
         refused++;
         continue;
       }
       struct lane *lane = &lanes[count++];
       lane->index = index;
       lane->route = route;
-      find(memory, domains + load32(memory, route + ROUTE_DOMAIN) * DOMAIN_BYTES, iova, lane);
+      find(memory, domains + load32(memory, route + ROUTE_DOMAIN) * DOMAIN_BYTES, load64(memory, request + REQUEST_IOVA), lane);
     }
     for (u32 i = 0; i < count; i++) __builtin_prefetch(memory + lanes[i].pte);
     for (u32 i = 0; i < count; i++) {
-      u64 result = finish(memory, port, iotlb, hash_shift, &lanes[i], requests + lanes[i].index * REQUEST_BYTES);
-      store64(memory, results + lanes[i].index * RESULT_BYTES, result);
+      u64 result = finish(memory, port, &lanes[i], its.requests + lanes[i].index * REQUEST_BYTES);
+      store64(memory, its.results + lanes[i].index * RESULT_BYTES, result);
       refused += (u32)(result >> RESULT_FAULT_BIT);
     }
   }

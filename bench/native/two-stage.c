@@ -66,33 +66,14 @@ static inline struct stages stages_of(const u8 *memory, u32 engine, u32 route)
   };
 }
 
-u32 translate_two_stage(u8 *memory, u32 port, u32 n)
+static __attribute__((noinline)) u64 two_stage_miss(u8 *memory, u32 engine, u32 port, u32 request, u32 route)
 {
-  u32 engine = load32(memory, port + PORT_ENGINE);
-  u32 routes = load32(memory, engine + ENGINE_ROUTES);
-  u32 mask = load32(memory, engine + ENGINE_ROUTE_MASK);
-  u32 iotlb = load32(memory, port + PORT_IOTLB);
-  u32 hash_shift = load32(memory, port + PORT_HASH_SHIFT);
-  u32 requests = load32(memory, port + PORT_REQUESTS);
-  u32 results = load32(memory, port + PORT_RESULTS);
-  u32 refused = 0;
-  for (u32 lane = 0; lane < n; lane++) {
-    u32 request = requests + lane * REQUEST_BYTES;
-    u32 route = route_at(routes, mask, load32(memory, request + REQUEST_ROUTE));
-    u64 iova = load64(memory, request + REQUEST_IOVA);
-    u32 need = load32(memory, request + REQUEST_NEED);
-    u64 result = lookup(memory, route, iotlb, hash_shift, iova, need);
-    if (!result) {
-      u64 broken = (iova + load64(memory, route + ROUTE_BIAS)) & load64(memory, route + ROUTE_HIGH);
-      struct stages its = stages_of(memory, engine, route);
-      u64 perm = 0;
-      result = load32(memory, route + ROUTE_KIND) != ROUTE_TRANSLATE || broken ? REFUSED : walk(memory, &its, iova, need, &perm);
-      u64 address = iova & load64(memory, route + ROUTE_ADDRESS_MASK);
-      u64 class_word = class_of(load64(memory, route + ROUTE_FIRST), load64(memory, route + ROUTE_SECOND), 12);
-      if (!(result >> RESULT_FAULT_BIT)) fill(memory, port, iotlb, hash_shift, tag_of(class_word, address), result - address + (DATA_VALID | perm));
-    }
-    store64(memory, results + lane * RESULT_BYTES, result);
-    refused += (u32)(result >> RESULT_FAULT_BIT);
-  }
-  return refused;
+  if (!is_translated(memory, request, route)) return REFUSED;
+  struct stages its = stages_of(memory, engine, route);
+  u64 perm = 0;
+  u64 result = walk(memory, &its, load64(memory, request + REQUEST_IOVA), load32(memory, request + REQUEST_NEED), &perm);
+  fill_walked(memory, port, request, route, result, perm, 0);
+  return result;
 }
+
+u32 translate_two_stage(u8 *memory, u32 port, u32 n) { return one_by_one(memory, port, n, two_stage_miss); }

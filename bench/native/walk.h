@@ -71,3 +71,62 @@ static inline void fill(u8 *memory, u32 port, u32 iotlb, u32 hash_shift, u64 tag
   store64(memory, set + chosen * 8, tag);
   store64(memory, set + IOTLB_DATA + chosen * 8, data);
 }
+
+/** Enters the result word of a walk, refusals excepted, in the class of its leaf; `one_size`: the route's first class holds all. */
+static inline void fill_walked(u8 *memory, u32 port, u32 request, u32 route, u64 result, u64 perm, int one_size)
+{
+  if (result >> RESULT_FAULT_BIT) return;
+  u64 address = load64(memory, request + REQUEST_IOVA) & load64(memory, route + ROUTE_ADDRESS_MASK);
+  u64 class_word = load64(memory, route + ROUTE_FIRST);
+  if (!one_size) class_word = class_of(class_word, load64(memory, route + ROUTE_SECOND), (u32)(result >> RESULT_RUN_SHIFT) & 0x3f);
+  u64 tag = tag_of(class_word, address);
+  fill(memory, port, load32(memory, port + PORT_IOTLB), load32(memory, port + PORT_HASH_SHIFT), tag, result - address + (DATA_VALID | perm));
+}
+
+/** Is the request one that its route has a table for? */
+static inline int is_translated(const u8 *memory, u32 request, u32 route)
+{
+  u64 iova = load64(memory, request + REQUEST_IOVA);
+  u64 broken = (iova + load64(memory, route + ROUTE_BIAS)) & load64(memory, route + ROUTE_HIGH);
+  return load32(memory, route + ROUTE_KIND) == ROUTE_TRANSLATE && !broken;
+}
+
+/** What a batch needs of engine and port. */
+struct batch {
+  u32 engine, routes, mask, requests, results;
+};
+
+static inline struct batch batch_of(const u8 *memory, u32 port)
+{
+  u32 engine = load32(memory, port + PORT_ENGINE);
+  return (struct batch){
+    .engine = engine, .routes = load32(memory, engine + ENGINE_ROUTES), .mask = load32(memory, engine + ENGINE_ROUTE_MASK),
+    .requests = load32(memory, port + PORT_REQUESTS), .results = load32(memory, port + PORT_RESULTS),
+  };
+}
+
+static inline u32 route_of(const u8 *memory, const struct batch *its, u32 request)
+{
+  return route_at(its->routes, its->mask, load32(memory, request + REQUEST_ROUTE));
+}
+
+/** The result word of a request that the IOTLB does not answer, which is filled. */
+typedef u64 on_miss(u8 *memory, u32 engine, u32 port, u32 request, u32 route);
+
+/** One request after the other: lookup, and `miss` for what the IOTLB does not answer. How many were refused. */
+static inline u32 one_by_one(u8 *memory, u32 port, u32 n, on_miss *miss)
+{
+  struct batch its = batch_of(memory, port);
+  u32 iotlb = load32(memory, port + PORT_IOTLB);
+  u32 hash_shift = load32(memory, port + PORT_HASH_SHIFT);
+  u32 refused = 0;
+  for (u32 lane = 0; lane < n; lane++) {
+    u32 request = its.requests + lane * REQUEST_BYTES;
+    u32 route = route_of(memory, &its, request);
+    u64 result = lookup(memory, route, iotlb, hash_shift, load64(memory, request + REQUEST_IOVA), load32(memory, request + REQUEST_NEED));
+    if (__builtin_expect(!result, 0)) result = miss(memory, its.engine, port, request, route);
+    store64(memory, its.results + lane * RESULT_BYTES, result);
+    refused += (u32)(result >> RESULT_FAULT_BIT);
+  }
+  return refused;
+}
