@@ -1,10 +1,10 @@
 // The walk in two dimensions, in full: a guest's x86-64 tables, whose pointers and leaves are addresses of the guest, above VT-d
 // second-stage tables of ours. Every pointer of the guest's is walked through the second stage and looked for in the slot that has
-// the guest's memory: 24 loads for four levels of each. Looks into the IOTLB first and fills it, one request after the other.
+// the guest's memory: 24 loads; both have four levels. Looks into the IOTLB first and fills it, one request after the other.
 #include "walk.h"
 
 struct stages {
-  u32 second, second_lg2, offset;
+  u32 second, offset;
   u64 root, first, span;
 };
 
@@ -13,8 +13,9 @@ static inline u64 second_stage(const u8 *memory, const struct stages *its, u64 g
 {
   u32 table = its->second;
   u64 all = READ_WRITE;
-  if (gpa >> (its->second_lg2 + 9)) return REFUSED;
-  for (u32 lg2 = its->second_lg2;; lg2 -= 9) {
+  if (gpa >> 48) return REFUSED;
+#pragma GCC unroll 4
+  for (u32 lg2 = 39; lg2 >= 12; lg2 -= 9) {
     u64 pte = load64(memory, table + (((u32)(gpa >> lg2) & 511) << 3));
     all &= pte;
     if (!(pte & READ_WRITE)) return REFUSED;
@@ -26,6 +27,7 @@ static inline u64 second_stage(const u8 *memory, const struct stages *its, u64 g
     }
     table = (u32)(pte & ADDRESS);
   }
+  return REFUSED;
 }
 
 /** The result word of a walk from the guest's root; *perm is what both stages grant. */
@@ -33,7 +35,8 @@ static inline u64 walk(const u8 *memory, const struct stages *its, u64 iova, u64
 {
   u64 tables = ~0ull;
   u64 gpa = its->root;
-  for (u32 lg2 = 39;; lg2 -= 9) {
+#pragma GCC unroll 4
+  for (u32 lg2 = 39; lg2 >= 12; lg2 -= 9) {
     u64 granted = 0;
     u64 hpa = second_stage(memory, its, gpa + (((iova >> lg2) & 511) << 3), &granted);
     if (hpa - its->first > its->span || !(granted & 1)) return REFUSED;
@@ -50,6 +53,7 @@ static inline u64 walk(const u8 *memory, const struct stages *its, u64 iova, u64
     tables &= grants(FORMAT_X86_64, pte);
     gpa = pte & ADDRESS;
   }
+  return REFUSED;
 }
 
 /** Tables of the route's domain, and of the one below it. */
@@ -60,7 +64,7 @@ static inline struct stages stages_of(const u8 *memory, u32 engine, u32 route)
   u32 below = domains + load32(memory, domain + DOMAIN_STAGE2) * DOMAIN_BYTES;
   u32 slots = load32(memory, engine + ENGINE_SLOTS);
   return (struct stages){
-    .second = load32(memory, below + DOMAIN_ROOT), .second_lg2 = 3 + 9 * load32(memory, below + DOMAIN_LEVELS),
+    .second = load32(memory, below + DOMAIN_ROOT),
     .offset = load32(memory, slots + SLOTS_FAST_OFFSET), .root = load64(memory, domain + DOMAIN_ROOT),
     .first = load64(memory, slots + SLOTS_FAST_FIRST), .span = load64(memory, slots + SLOTS_FAST_SPAN),
   };

@@ -9,7 +9,8 @@ static inline u64 walk(const u8 *memory, u32 format, u32 table, u32 lg2, u64 iov
 {
   u64 address = format == FORMAT_ARM_S1_4K ? ARM_ADDRESS : ADDRESS;
   u64 tables = ~0ull;
-  for (;; lg2 -= 9) {
+#pragma GCC unroll 4
+  for (; lg2 >= 12; lg2 -= 9) {
     u64 pte = load64(memory, table + (((u32)(iova >> lg2) & 511) << 3));
     if (is_empty(format, pte)) return REFUSED;
     if (lg2 == 12 || is_block(format, pte)) {
@@ -21,6 +22,7 @@ static inline u64 walk(const u8 *memory, u32 format, u32 table, u32 lg2, u64 iov
     tables &= grants(format, pte);
     table = (u32)(pte & address);
   }
+  return REFUSED;
 }
 
 /** The result word of request's walk, with the checks that come before it. */
@@ -30,7 +32,10 @@ static inline u64 walk_request(const u8 *memory, u32 format, u32 engine, u32 req
   u32 domain = load32(memory, engine + ENGINE_DOMAINS) + load32(memory, route + ROUTE_DOMAIN) * DOMAIN_BYTES;
   u32 lg2 = 3 + 9 * load32(memory, domain + DOMAIN_LEVELS);
   u64 iova = load64(memory, request + REQUEST_IOVA);
-  return walk(memory, format, load32(memory, domain + DOMAIN_ROOT), lg2, iova, load32(memory, request + REQUEST_NEED), perm);
+  u32 root = load32(memory, domain + DOMAIN_ROOT);
+  u32 need = load32(memory, request + REQUEST_NEED);
+  // Tables of four levels get a walk of their own, with constant shifts.
+  return lg2 == 39 ? walk(memory, format, root, 39, iova, need, perm) : walk(memory, format, root, lg2, iova, need, perm);
 }
 
 u32 translate_walking(u8 *memory, u32 port, u32 n)
