@@ -2,7 +2,7 @@
 import * as L from "../dist/engine/layout.js";
 
 const format = (name, number, pageLg2, levels, outputWidth, more = {}) => ({
-  name, pageLg2, tableLg2: pageLg2 - 3, c: null, ...more,
+  name, number, pageLg2, tableLg2: pageLg2 - 3, c: null, ...more,
   options: { format: number, levels, width: 48, outputWidth, ...more.options },
 });
 

@@ -27,14 +27,20 @@ export class RequestPool {
 
   /** Throws unless the engine answers every request of the pool with its iova plus `delta`. */
   expectOffset(delta) {
+    this.expect((iova) => iova + delta);
+  }
+
+  /** Throws unless the engine answers every request of the pool with hpaOf(iova). */
+  expect(hpaOf) {
     for (let batch = 0; batch < this.batches; batch++) {
       this.select(batch);
       this.port.batch((port) => port.translate(BATCH));
       for (let lane = 0; lane < BATCH; lane++) {
         const [low, high] = this.requests.subarray((batch * BATCH + lane) * 4, (batch * BATCH + lane) * 4 + 2);
-        const wanted = high * 2 ** 32 + low + delta;
+        const iova = high * 2 ** 32 + low;
+        const wanted = hpaOf(iova);
         const got = (this.results[lane * 2 + 1] & 0x80ffffff) * 2 ** 32 + this.results[lane * 2];
-        if (got !== wanted) throw new Error(`0x${(high * 2 ** 32 + low).toString(16)} is answered with 0x${got.toString(16)}, not 0x${wanted.toString(16)}`);
+        if (got !== wanted) throw new Error(`0x${iova.toString(16)} is answered with 0x${got.toString(16)}, not 0x${wanted.toString(16)}`);
       }
     }
   }

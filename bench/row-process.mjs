@@ -16,11 +16,12 @@ async function runHere(row, rounds) {
   const { native, reason } = loadNative();
   try {
     if (row.measure) {
-      const { variants, notes } = await row.measure();
+      const { variants, notes } = await row.measure(rounds);
       return rowResult(row, { variants }, notes, reason);
     }
     const { variants, notes } = await row.prepare(native);
-    return rowResult(row, measure(variants, rounds, chooseClock(native)), notes(), reason);
+    const measured = measure(variants, rounds, chooseClock(native));
+    return rowResult(row, measured, notes(measured), reason);
   } catch (error) {
     return failedRow(row, error);
   }

@@ -6,26 +6,26 @@ import { randomBelow } from "./random.mjs";
 import { RequestPool } from "./pool.mjs";
 
 export const PAGE = 4096;
-const TABLE_PAGES = 512;
-const VTD_4_LEVEL = VTD.options;
+export const TABLE_PAGES = 512;
+export const VTD_4_LEVEL = VTD.options;
 const OUTPUT_PAGES = 2 ** 34;
 /** 256 entries: a working set of 32768 pages misses 99 times in 100, and no set is written so often that its stores are waited for. */
-const NO_IOTLB = 64;
-const READ_WRITE = L.PERM_R | L.PERM_W;
+export const NO_IOTLB = 64;
+export const READ_WRITE = L.PERM_R | L.PERM_W;
 
-const MIB = 2 ** 20;
+export const MIB = 2 ** 20;
 
-function expectStatus(what, status) {
+export function expectStatus(what, status) {
   if (status !== L.STATUS_OK) throw new Error(`${what} answered status ${status}`);
 }
 
-function attach(engine, rid, domain) {
+export function attach(engine, rid, domain) {
   const route = engine.route(rid);
   expectStatus("attachRoute", engine.attachRoute(route, domain));
   return route;
 }
 
-function makeEngine({ ram = 0, tables, lanes, iotlbSets }) {
+export function makeEngine({ ram = 0, tables, lanes, iotlbSets }) {
   // A frame costs 6 bytes beside its page, a lane 28; the rest (routes, domains, upper levels) is small.
   const arena = tables * (PAGE + 8) + lanes * 28 + iotlbSets * L.IOTLB_SET_BYTES + 8 * MIB;
   return Engine.create({
@@ -36,28 +36,27 @@ function makeEngine({ ram = 0, tables, lanes, iotlbSets }) {
 
 /**
  * Pages that are all in the IOTLB at once: several domains, random 4-KiB pages of the 1 GiB below `top` in each, random
- * frames. A page that would be the fifth in its set, here or in a baseline's cache (`otherSet(route, iova)`), is replaced by
- * another. Returns { engine, pool, pages: [{ route, iova, hpa, perm }] }.
+ * frames. A page that would be the fifth in its set, here or in a baseline's cache (`otherSet(route, iova)`, if there is one), is
+ * replaced by another. Returns { engine, pool, pages: [{ route, iova, hpa, perm }] }.
  */
-export async function hitWorld({ pages: count, top, iotlbSets, lanes, otherSet }) {
-  const DOMAINS = 8;
+export async function hitWorld({ pages: count, top, iotlbSets, lanes, otherSet, domains: devices = 8 }) {
   const random = randomBelow(count);
-  const engine = await makeEngine({ tables: DOMAINS * (TABLE_PAGES + 3), lanes, iotlbSets });
-  const domains = Array.from({ length: DOMAINS }, (_, n) => {
+  const engine = await makeEngine({ tables: devices * (TABLE_PAGES + 3), lanes, iotlbSets });
+  const domains = Array.from({ length: devices }, (_, n) => {
     const index = engine.createDomain(VTD_4_LEVEL);
     const route = attach(engine, 8 + n, index);
     return { index, route, word: routeWord(engine, route, L.ROUTE_FIRST), seen: new Set() };
   });
-  const fits = [new SetCount(), new SetCount()];
+  const fits = otherSet ? [new SetCount(), new SetCount()] : [new SetCount()];
   const pages = [];
   while (pages.length < count) {
-    const { index, route, word, seen } = domains[random(DOMAINS)];
+    const { index, route, word, seen } = domains[random(devices)];
     const iova = top - PAGE * (1 + random(TABLE_PAGES * TABLE_PAGES));
-    const sets = [setOf(word, iova, iotlbSets), otherSet(route, iova)];
+    const sets = [setOf(word, iova, iotlbSets), otherSet?.(route, iova)];
     if (seen.has(iova) || !fits.every((fit, n) => fit.has(sets[n]))) continue;
     seen.add(iova);
     fits.forEach((fit, n) => fit.take(sets[n]));
-    const hpa = random(2 ** 20) * (OUTPUT_PAGES / 2 ** 20) * PAGE + pages.length * PAGE;
+    const hpa = ((random(2 ** 20) * (OUTPUT_PAGES / 2 ** 20) + pages.length) % OUTPUT_PAGES) * PAGE;
     expectStatus("map", engine.map(index, BigInt(iova), BigInt(iova + PAGE - 1), BigInt(hpa), READ_WRITE));
     pages.push({ route, iova, hpa, perm: READ_WRITE });
   }
@@ -91,9 +90,9 @@ function setOf(classWord, iova, sets) {
 }
 
 /** Full leaf tables: every page of a contiguous range, so that random pages touch all of them. */
-const WALK_BASE = 2 ** 38;
+export const WALK_BASE = 2 ** 38;
 /** The frames are contiguous too, but one page off, so that no leaf is larger than a page. */
-const WALK_FRAMES = 2 ** 42;
+export const WALK_FRAMES = 2 ** 42;
 const WALK_HPA = WALK_FRAMES + PAGE;
 
 /** A domain of a format without mappings, with table memory for 1 GiB of pages. */
@@ -122,13 +121,13 @@ export async function formatWorld({ pageLg2, options }, { bytes, lanes }) {
 }
 
 /**
- * A kernel-owned domain whose leaf tables fill leafTables * 4 KiB, and an IOTLB that is too small to matter. With `guest`
+ * A kernel-owned domain whose leaf tables fill leafTables * 4 KiB, and an IOTLB that is too small to matter, if not said otherwise. With `guest`
  * there is a second domain with the same translations, whose tables are in RAM behind one slot, and a pool for each.
  * Returns { engine, root (memory offset of the kernel's table), pools }; every pool asks the same.
  */
-export async function walkWorld({ leafTables, lanes, guest = false }) {
+export async function walkWorld({ leafTables, lanes, guest = false, iotlbSets = NO_IOTLB }) {
   const ram = guest ? (leafTables + 3) * PAGE : 0;
-  const engine = await makeEngine({ ram, tables: leafTables * 1.01 + 16, lanes: guest ? 2 * lanes : lanes, iotlbSets: NO_IOTLB });
+  const engine = await makeEngine({ ram, tables: leafTables * 1.01 + 16, lanes: guest ? 2 * lanes : lanes, iotlbSets });
   const domain = engine.createDomain(VTD_4_LEVEL);
   const bytes = leafTables * TABLE_PAGES * PAGE;
   expectStatus("map", engine.map(domain, BigInt(WALK_BASE), BigInt(WALK_BASE + bytes - 1), BigInt(WALK_HPA), READ_WRITE));

@@ -83,8 +83,11 @@ static napi_value word(napi_env env, napi_callback_info info)
 PORT_KERNEL(hits, translate_hits)
 PORT_KERNEL(walking, translate_walking)
 PORT_KERNEL(naive_vtd, translate_naive_vtd)
+PORT_KERNEL(naive_mixed, translate_naive_mixed)
 PORT_KERNEL(naive_x86, translate_naive_x86)
 PORT_KERNEL(naive_arm, translate_naive_arm)
+PORT_KERNEL(three_pass, translate_three_pass)
+PORT_KERNEL(two_stage, translate_two_stage)
 PORT_KERNEL(chasing, chase)
 
 /** mapAndUnmap(format, pages, times), mapChecksum(format, pages): tables in the addon's own memory. */
@@ -147,8 +150,11 @@ NAPI_MODULE_INIT()
     { "translateHits", NULL, hits, NULL, NULL, NULL, napi_enumerable, NULL },
     { "translateWalking", NULL, walking, NULL, NULL, NULL, napi_enumerable, NULL },
     { "translateNaiveVtd", NULL, naive_vtd, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "translateNaiveMixed", NULL, naive_mixed, NULL, NULL, NULL, napi_enumerable, NULL },
     { "translateNaiveX86", NULL, naive_x86, NULL, NULL, NULL, napi_enumerable, NULL },
     { "translateNaiveArm", NULL, naive_arm, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "translateThreePass", NULL, three_pass, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "translateTwoStage", NULL, two_stage, NULL, NULL, NULL, napi_enumerable, NULL },
     { "mapAndUnmap", NULL, mapping, NULL, NULL, NULL, napi_enumerable, NULL },
     { "mapChecksum", NULL, mapping_checksum, NULL, NULL, NULL, napi_enumerable, NULL },
     { "mergeAndUnmap", NULL, merging, NULL, NULL, NULL, napi_enumerable, NULL },

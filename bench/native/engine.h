@@ -45,10 +45,17 @@ u32 translate_hits(u8 *memory, u32 port, u32 n);
 /** Walks the table of each of the port's first n requests and writes results: how many were refused. */
 u32 translate_walking(u8 *memory, u32 port, u32 n);
 
-/** Looks up, walks what missed, fills the IOTLB, and writes results: how many were refused. 4-KiB leaves only. */
+/** Looks up, walks what missed, fills the IOTLB, and writes results: how many were refused. 4-KiB leaves only, but for `mixed`. */
 u32 translate_naive_vtd(u8 *memory, u32 port, u32 n);
+u32 translate_naive_mixed(u8 *memory, u32 port, u32 n);
 u32 translate_naive_x86(u8 *memory, u32 port, u32 n);
 u32 translate_naive_arm(u8 *memory, u32 port, u32 n);
+
+/** The same in the engine's three passes. */
+u32 translate_three_pass(u8 *memory, u32 port, u32 n);
+
+/** The same for a guest's x86-64 tables of four levels, which lie in the largest slot, above VT-d second-stage tables. */
+u32 translate_two_stage(u8 *memory, u32 port, u32 n);
 
 /** Maps and unmaps that many pages of a FORMAT_* in one range, `times` times: pages removed in all. */
 u32 map_and_unmap(u32 format, u32 pages, u32 times);

@@ -24,9 +24,11 @@ static inline u64 probe(const u8 *memory, u32 iotlb, u32 hash_shift, u64 tag)
 {
   u32 set = set_of(iotlb, hash_shift, tag);
 #ifdef __AVX2__
+  // No branch and no second, dependent load: one way at most has the tag, and an empty one has no data.
   __m256i equal = _mm256_cmpeq_epi64(_mm256_load_si256((const __m256i *)(memory + set)), _mm256_set1_epi64x((long long)tag));
-  u32 ways = (u32)_mm256_movemask_pd(_mm256_castsi256_pd(equal));
-  return ways ? load64(memory, set + IOTLB_DATA + ((u32)__builtin_ctz(ways) << 3)) : 0;
+  __m256i data = _mm256_and_si256(equal, _mm256_load_si256((const __m256i *)(memory + set + IOTLB_DATA)));
+  __m128i halves = _mm_or_si128(_mm256_castsi256_si128(data), _mm256_extracti128_si256(data, 1));
+  return (u64)(_mm_cvtsi128_si64(halves) | _mm_extract_epi64(halves, 1));
 #else
   u64 data = 0;
   for (u32 way = 0; way < IOTLB_DATA; way += 8) {

@@ -1,5 +1,5 @@
 // Map and unmap as a C programmer writes them, for the formats of walk.c: recursive, a live count for each table, runs filled
-// in a loop, whole tables given back without reading their leaves. Tables lie in an arena of their own; 4-KiB leaves are all
+// in a loop, tables that are filled whole not cleared before, whole tables given back without reading their leaves. Tables lie in an arena of their own; 4-KiB leaves are all
 // that the rows ask for, but each level is looked at as if larger ones could come.
 #include "tables.h"
 
@@ -40,7 +40,8 @@ static inline void put(u32 format, u32 at, u32 lg2, u64 first, u64 last, u64 hpa
     u64 end = iova | ((1ull << lg2) - 1);
     if (end > last) end = last;
     if (!*entry) {
-      *entry = ((u64)(take() + 1) << 12) | table_bits(format);
+      int whole = lg2 == 21 && end - iova == (1ull << 21) - 1;
+      *entry = ((u64)((whole ? take_unset() : take()) + 1) << 12) | table_bits(format);
       live[at]++;
     }
     u32 below = table_of(*entry);

@@ -20,13 +20,20 @@ static u32 root;
 static inline u32 index_of(u64 iova, u32 lg2) { return (u32)(iova >> lg2) & (ENTRIES - 1); }
 static inline u32 table_of(u64 pte) { return (u32)((pte & ADDRESS) >> 12) - 1; }
 
-static u32 take(void)
+/** A table that its caller fills whole. */
+static inline u32 take_unset(void)
 {
   u32 at = unused - 1;
   unused = next[at];
   free_tables--;
-  memset(&arena[at], 0, sizeof arena[at]);
   live[at] = 0;
+  return at;
+}
+
+static u32 take(void)
+{
+  u32 at = take_unset();
+  memset(&arena[at], 0, sizeof arena[at]);
   return at;
 }
 

@@ -1,5 +1,5 @@
 // The DMA requests between two control events: translated in batches, compared lane by lane with the recorded answers.
-// Two words an address, no bigint, no object a lane. Imports engine and its own folder.
+// Two words an address, no bigint, no object a lane; arrays are asked for once a batch. Imports engine and its own folder.
 import type { EngineAccess } from "../engine/access.js";
 import * as L from "../engine/layout.js";
 import type { Port } from "../engine/port.js";
@@ -7,6 +7,13 @@ import * as T from "./trace.js";
 
 const TWO32 = 2 ** 32;
 const HPA_HIGH = 0xffffff;
+const ACCESS = T.FLAG_READ | T.FLAG_WRITE;
+const RIDS = 0x10000;
+
+/** Bytes of a run of 2^lg2 less 1, of a run above 2^32 those that a low word can count. lg2 is not 0. */
+function runMask(lg2: number): number {
+  return lg2 >= 32 ? 0xffffffff : 0xffffffff >>> (32 - lg2);
+}
 
 export interface Mismatch {
   /** Of the trace. */
@@ -38,7 +45,8 @@ export interface DmaSink {
 }
 
 export class DmaBatch implements DmaSink {
-  readonly #routes = new Map<number, number>();
+  /** Requester id -> route; 0: not asked for yet. */
+  readonly #routes = new Uint32Array(RIDS);
   /** Lane -> event; a request takes one lane until its first run is known. */
   readonly #events: Uint32Array;
   #lanes = 0;
@@ -56,12 +64,8 @@ export class DmaBatch implements DmaSink {
   }
 
   #route(rid: number): number {
-    let route = this.#routes.get(rid);
-    if (route === undefined) {
-      route = this.engine.route(rid);
-      this.#routes.set(rid, route);
-    }
-    return route;
+    const route = this.#routes[rid] ?? 0;
+    return route === 0 ? (this.#routes[rid] = this.engine.route(rid)) : route;
   }
 
   add(event: number): void {
@@ -72,49 +76,56 @@ export class DmaBatch implements DmaSink {
   flush(): void {
     if (this.#lanes === 0) return;
     const start = performance.now();
-    this.port.batch(() => this.#translate());
+    this.port.batch(this.#translate);
     this.#milliseconds += performance.now() - start;
     this.#lanes = 0;
   }
 
-  #translate(): void {
-    const { trace, port } = this;
-    const { requests } = port;
-    for (let lane = 0, at = 0; lane < this.#lanes; lane++, at += 4) {
-      const event = this.#events[lane] ?? 0;
-      requests[at] = trace.iovaLo[event] ?? 0;
-      requests[at + 1] = trace.iovaHi[event] ?? 0;
-      requests[at + 2] = this.#route(trace.subject[event] ?? 0);
-      requests[at + 3] = (trace.flags[event] ?? 0) & (T.FLAG_READ | T.FLAG_WRITE);
-    }
-    const refused = port.translate(this.#lanes);
-    // Requests that run on past their first page use the lanes again, so what they need is kept until the first answers are read.
-    let longer: number[] | undefined;
-    for (let lane = 0; lane < this.#lanes; lane++) {
-      if (!this.#compare(lane)) (longer ??= []).push(this.#events[lane] ?? 0);
-    }
-    if (refused) port.takeFaults();
+  readonly #translate = (): void => {
+    const lanes = this.#lanes;
+    this.#write(lanes);
+    const refused = this.port.translate(lanes);
+    const longer = this.#compare(lanes);
+    if (refused) this.port.takeFaults();
     if (longer) for (const event of longer) this.#compareLong(event);
+  };
+
+  #write(lanes: number): void {
+    const { requests } = this.port;
+    const { iovaLo, iovaHi, subject, flags } = this.trace;
+    const events = this.#events;
+    for (let lane = 0, at = 0; lane < lanes; lane++, at += 4) {
+      const event = events[lane]!;
+      requests[at] = iovaLo[event]!;
+      requests[at + 1] = iovaHi[event]!;
+      requests[at + 2] = this.#route(subject[event]!);
+      requests[at + 3] = flags[event]! & ACCESS;
+    }
   }
 
-  /** Compares one lane; false if the answer holds for only part of the request. */
-  #compare(lane: number): boolean {
-    const { trace } = this;
+  /**
+   * Compares the lanes. Events whose answer holds for only part of the request are returned: they use the lanes again, so they wait
+   * until all first answers are read.
+   */
+  #compare(lanes: number): number[] | undefined {
     const { results } = this.port;
-    const low = results[lane * 2] ?? 0;
-    const high = results[lane * 2 + 1] ?? 0;
-    const event = this.#events[lane] ?? 0;
-    if (high >>> 31) {
-      this.#refused(event, low);
-      return true;
+    const { iovaLo, sizeLo, sizeHi, flags, outLo, outHi } = this.trace;
+    const events = this.#events;
+    let longer: number[] | undefined;
+    for (let lane = 0; lane < lanes; lane++) {
+      const event = events[lane]!;
+      const low = results[lane * 2]!;
+      const high = results[lane * 2 + 1]!;
+      const mask = runMask((high >>> 24) & 0x3f);
+      if (high >>> 31) {
+        this.#refused(event, low);
+      } else if (sizeHi[event] !== 0 || sizeLo[event]! - 1 > mask - ((iovaLo[event]! & mask) >>> 0)) {
+        (longer ??= []).push(event);
+      } else if (outLo[event] !== low || outHi[event] !== (high & HPA_HIGH) || flags[event]! & (T.FLAG_FAULT | T.FLAG_STALE)) {
+        this.#translated(event, low, high & HPA_HIGH);
+      }
     }
-    const lg2 = (high >>> 24) & 0x3f;
-    const size = trace.sizeLo[event] ?? 0;
-    // A run below 2^32 ends within the low word; a length of 2^32 and more is in the trace's high word.
-    const within = lg2 >= 32 ? 0 : ((trace.iovaLo[event] ?? 0) & (2 ** lg2 - 1)) >>> 0;
-    if (trace.sizeHi[event] !== 0 || (lg2 < 32 && within + size > 2 ** lg2)) return false;
-    this.#translated(event, low, high & HPA_HIGH);
-    return true;
+    return longer;
   }
 
   /** A request over several runs: granted if every part is, and the parts follow each other in memory. */
@@ -131,7 +142,7 @@ export class DmaBatch implements DmaSink {
       requests[0] = sum;
       requests[1] = iovaHigh + Math.floor(sum / TWO32);
       requests[2] = this.#route(trace.subject[event] ?? 0);
-      requests[3] = (trace.flags[event] ?? 0) & (T.FLAG_READ | T.FLAG_WRITE);
+      requests[3] = (trace.flags[event] ?? 0) & ACCESS;
       port.translate(1);
       const low = results[0] ?? 0;
       const high = results[1] ?? 0;
@@ -147,8 +158,9 @@ export class DmaBatch implements DmaSink {
         this.#mismatch(event, `0x${((BigInt(high & HPA_HIGH) << 32n) | BigInt(low)).toString(16)} at byte ${done}, not contiguous`);
         return;
       }
-      const run = 2 ** Math.min((high >>> 24) & 0x3f, 52);
-      done += run - (sum % run);
+      // A run above 2^32 is gone through in pieces that a low word can count.
+      const mask = runMask((high >>> 24) & 0x3f);
+      done += mask - ((sum & mask) >>> 0) + 1;
     }
     this.#translated(event, firstLow, firstHigh);
   }
