@@ -69,7 +69,7 @@ export class HostDevice {
   #view(pasid: (() => number | undefined) | undefined, route: () => number): DmaView {
     const { name } = this;
     const binding = () => this.#host.labelOf(name);
-    return new DmaView(this.#host.engine, this.#host.port, { name, binding, route, pasid: pasid ?? (() => undefined) });
+    return new DmaView(this.#host.engine, this.#host.port, { name, binding, route, pasid: pasid ?? (() => undefined), written: this.#host.process.writes });
   }
 
   #fixed(requester: Requester): () => number {

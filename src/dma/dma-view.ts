@@ -20,6 +20,8 @@ export interface Requester {
   route(): number;
   /** The vPASID that faults report; undefined: DMA without one. */
   pasid(): number | undefined;
+  /** Who is told what views of the host's thread have written. */
+  readonly written?: { readonly watching: number; wrote(first: number, last: number): void } | undefined;
 }
 
 function checkIova(call: string, iova: unknown): bigint {
@@ -83,6 +85,14 @@ export class DmaView {
     this.#access(checkIova("writeSync", iova), bytes.length, "w", (memory, offset, at, length) => {
       memory.set(bytes.subarray(at, at + length), offset);
     });
+    const { written } = this.#requester;
+    if (written !== undefined && written.watching > 0) this.#tell(written);
+  }
+
+  /** What the access that was made last has written. */
+  #tell(written: NonNullable<Requester["written"]>): void {
+    const [offsets, lengths] = [[...this.#offsets], [...this.#lengths]];
+    for (const [n, offset] of offsets.entries()) written.wrote(offset, offset + lengths[n]! - 1);
   }
 
   /** As readSync. A device that can wait for its page requests waits here. */

@@ -2,7 +2,7 @@
 // May import, of this folder, all but the host and the other files. Calls: RFC section 2.1; the rest is from the review of it.
 
 import { checkStruct, show, takeBoolean, takeU32, takeU64 } from "./arguments.js";
-import { type BindArguments, bindTable, takeTable, unbindTable } from "./bound-table.js";
+import { bindTable, takeTable, unbindTable } from "./bound-table.js";
 import type { Device } from "./device.js";
 import { detachAll } from "./attach.js";
 import { dirtyBitmap, setTracking } from "./dirty-calls.js";
@@ -15,6 +15,8 @@ import { Ioasid, type IoasidContext } from "./ioasid.js";
 import { map, unmap, unmapAll } from "./ioasid-maps.js";
 import { stillInUse, tooDeep } from "./nesting-errors.js";
 import { type FileTable, OpenFile } from "./open-file.js";
+import { bindPasidTable, takePasidTable, unbindPasidTable } from "./pasid-table.js";
+import { type PasidChange, PasidTableWatch, WATCH } from "./pasid-watch.js";
 import type { Pins } from "./pins.js";
 import type { Process } from "./process.js";
 import { RegisteredMemory } from "./registered-memory.js";
@@ -28,7 +30,7 @@ const MAP_FLAGS = R.IOASID_DMA_MAP_FLAG_READ | R.IOASID_DMA_MAP_FLAG_WRITE;
 const LAST_IOASID = 2 ** 31 - 1;
 const EXTENSIONS: ReadonlySet<number> = new Set([
   R.IOASID_EXT_MAP_TYPE1V2, R.IOASID_EXT_UNMAP_ALL, R.IOASID_EXT_REGISTER_MEMORY, R.IOASID_EXT_NESTING, R.IOASID_EXT_USER_PGTABLE,
-  R.IOASID_EXT_DIRTY_TRACKING, R.IOASID_EXT_MULTIDEV_GROUP,
+  R.IOASID_EXT_DIRTY_TRACKING, R.IOASID_EXT_MULTIDEV_GROUP, R.IOASID_EXT_PASID_TABLE,
 ]);
 
 export interface IoasidFdOptions {
@@ -115,16 +117,23 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   allocIoasidPgtable(arg: R.AllocIoasidPgtable): number {
     const call = this.#take(R.IOASID_ALLOC_IOASID_PGTABLE, arg);
     const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
-    return this.#nest(call, arg.parent, dryRun, arg);
+    return this.#nest(call, arg.parent, dryRun, (parent) => ({ pgtable: takeTable(call, parent, arg) }));
   }
 
-  #nest(call: R.Call, number: number, dryRun: boolean, table?: BindArguments): number {
+  /** `createNesting` and `bindPasidTable` in one step. @throws IoctlError as both. */
+  allocIoasidPasidTable(arg: R.AllocIoasidPasidTable): number {
+    const call = this.#take(R.IOASID_ALLOC_IOASID_PASID_TABLE, arg);
+    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
+    return this.#nest(call, arg.parent, dryRun, (parent) => ({ pasidTable: takePasidTable(call, parent, arg) }));
+  }
+
+  #nest(call: R.Call, number: number, dryRun: boolean, take?: (parent: Ioasid) => Pick<Ioasid, "pgtable"> | Pick<Ioasid, "pasidTable">): number {
     const parent = this.find(call, number, "parent");
     parent.requireReady(call, "parent");
-    if (parent.pgtable !== undefined) throw tooDeep(call, parent);
-    const pgtable = table && takeTable(call, parent, table);
+    if (parent.guestTable !== undefined) throw tooDeep(call, parent);
+    const given = take?.(parent);
     const child = this.#alloc(call, parent, dryRun);
-    if (!dryRun) this.#ioasids.get(child)!.pgtable = pgtable;
+    if (!dryRun) Object.assign(this.#ioasids.get(child)!, given);
     return child;
   }
 
@@ -223,6 +232,34 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     const call = this.#take(R.IOASID_UNBIND_PGTABLE, arg);
     const ioasid = this.find(call, arg.ioasid);
     withErrno(call, () => unbindTable(ioasid));
+  }
+
+  /**
+   * Gives a child a guest's PASID table: it has all PASIDs of the devices there.
+   * @throws IoctlError as `bindPgtable`; EBUSY (attached with a PASID), EINVAL (a mediated device is attached), too.
+   */
+  bindPasidTable(arg: R.BindPasidTable): void {
+    const call = this.#take(R.IOASID_BIND_PASID_TABLE, arg);
+    const ioasid = this.find(call, arg.ioasid);
+    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
+    withErrno(call, () => bindPasidTable(call, ioasid, arg, dryRun));
+  }
+
+  /** Takes it away: nothing is mapped then. @throws IoctlError ENOENT (no ioasid, no table), ENOMEM, ENOSPC, EDEADLK, ENODEV. */
+  unbindPasidTable(arg: R.IoasidArgument): void {
+    const call = this.#take(R.IOASID_UNBIND_PASID_TABLE, arg);
+    const ioasid = this.find(call, arg.ioasid);
+    withErrno(call, () => unbindPasidTable(ioasid));
+  }
+
+  /**
+   * Says which entries of a bound PASID table the guest has changed: at `notifyWrite`, at `scan`, and, through `onChange` alone, when
+   * a DMA view of this thread writes there. @throws IoctlError EBADF, ENOENT, EINVAL (no PASID table is bound).
+   */
+  watchPasidTable(arg: R.IoasidArgument, onChange?: (changes: readonly PasidChange[]) => void): PasidTableWatch {
+    this.use(WATCH);
+    checkStruct(WATCH, arg);
+    return new PasidTableWatch(this.find(WATCH, arg.ioasid), onChange);
   }
 
   /**

@@ -87,7 +87,7 @@ export function unmapAll(space: Ioasid): bigint {
 
 function requireMappable(call: Call, space: Ioasid): void {
   space.requireReady(call);
-  if (space.pgtable !== undefined) throw hasTable(call, space);
+  if (space.guestTable !== undefined) throw hasTable(call, space);
 }
 
 function remove(space: Ioasid, areas: readonly Entry<Area>[], bytes: bigint): bigint {
