@@ -14,6 +14,10 @@ const SPINS: u32 = 5000;
 const SLICE: i64 = 1000000;
 /** Sleeps until a port counts as stalled: a second. */
 const MOST_SLICES: u32 = 1000;
+/** Rounds of looks and waiting for a port that publishes, each time another. */
+const MOST_TURNS: u32 = 64;
+/** What the lock word holds while the host changes something; a port that publishes puts its address there. */
+const LOCK_CHANGE: u32 = 1;
 
 /** A port of the host's thread is inside a section: a change would wait for its own thread for ever. */
 export function inSection(engine: usize): bool {
@@ -85,10 +89,58 @@ export function settle(engine: usize): bool {
   return true;
 }
 
+/**
+ * Takes the lock for the host: STATUS_OK, STATUS_BUSY, or STATUS_STALLED. A port holds it, inside its section, while it
+ * publishes an entry of a PASID table: some hundred instructions, unless its thread is kept from running.
+ */
+function takeLock(engine: usize): u32 {
+  for (let turns = MOST_TURNS; turns; turns--) {
+    let holder: u32 = 0;
+    for (let spins = SPINS; spins; spins--) {
+      holder = atomic.cmpxchg<u32>(engine, 0, LOCK_CHANGE, ENGINE_LOCK);
+      if (!holder) return STATUS_OK;
+      if (holder == LOCK_CHANGE) return STATUS_BUSY;
+    }
+    const epoch = atomic.add<u32>(engine, 2, ENGINE_EPOCH) + 2;
+    if (waitForPort(engine, <usize>holder, epoch)) continue;
+    store<u32>(engine, holder, ENGINE_STALLED);
+    return STATUS_STALLED;
+  }
+  return STATUS_BUSY;
+}
+
+/** Begins the publication of an entry by a port, inside its section; false while a change is made or one waits for a port. */
+export function beginPublishing(engine: usize, port: usize): bool {
+  if (isDefined(SHARED)) {
+    if (atomic.cmpxchg<u32>(engine, 0, <u32>port, ENGINE_LOCK)) return false;
+    if (load<u32>(engine, ENGINE_STALLED)) {
+      end(engine);
+      return false;
+    }
+  }
+  return true;
+}
+
+/** Have all sections of other ports ended that were open before `epoch`? Nobody is waited for. */
+export function othersOver(engine: usize, port: usize, epoch: u32): bool {
+  let other = <usize>load<u32>(engine, ENGINE_PORTS);
+  for (let n = load<u32>(engine, ENGINE_PORT_CAPACITY); n; n--, other += load<u32>(engine, ENGINE_PORT_STRIDE)) {
+    if (other != port && !Section.over(other, epoch)) return false;
+  }
+  return true;
+}
+
+/** What a port that has ended in the middle of a publication held, the host now holds: true if it did. */
+export function inheritLock(engine: usize, port: usize): bool {
+  if (isDefined(SHARED)) return atomic.cmpxchg<u32>(engine, <u32>port, LOCK_CHANGE, ENGINE_LOCK) == <u32>port;
+  return false;
+}
+
 /** Begins a change that the host's own sections do not hinder: STATUS_OK, STATUS_BUSY or STATUS_STALLED. */
 export function beginBeside(engine: usize): u32 {
   if (isDefined(SHARED)) {
-    if (atomic.cmpxchg<u32>(engine, 0, 1, ENGINE_LOCK)) return STATUS_BUSY;
+    const status = takeLock(engine);
+    if (status != STATUS_OK) return status;
     if (load<u32>(engine, ENGINE_STALLED) && !settle(engine)) return refuse(engine, STATUS_STALLED);
   }
   return STATUS_OK;

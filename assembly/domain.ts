@@ -2,10 +2,10 @@
 // unmap with invalidation and release of frames. Imports layout, formats, tables, change, invalidate.
 import {
   DOMAIN_ADDRESS_MASK, DOMAIN_BAD_SHAPE, DOMAIN_BIAS, DOMAIN_BUSY, DOMAIN_BYTES, DOMAIN_EXACT, DOMAIN_FLAGS, DOMAIN_FORMAT,
-  DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_NESTED, DOMAIN_NO_FRAME,
+  DOMAIN_GUEST, DOMAIN_FREE, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_LIVE, DOMAIN_NESTED, DOMAIN_NO_FRAME,
   DOMAIN_NONE, DOMAIN_OUTPUT_LG2, DOMAIN_RESERVED_LEAF, DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_SMALL_LG2,
   DOMAIN_STAGE2, DOMAIN_STALLED, DOMAIN_STATE, DOMAIN_TOP_SHIFT, DOMAIN_UPPER, DOMAIN_USERS, ENGINE_CLEARED,
-  ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PLANNED, ENGINE_UNFINISHED, ENGINE_WALKERS, RULE_SIGN, RULE_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_BUSY, STATUS_OK,
+  ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES, ENGINE_PLANNED, ENGINE_UNFINISHED, ENGINE_WALKERS, PASID_TABLE_BYTES, PASID_TABLE_STAGE2, PASID_TABLE_STATE, RULE_SIGN, RULE_TBI, RULE_ZERO, STATUS_ATTACHED, STATUS_BUSY, STATUS_OK,
   STATUS_STALLED, TAG_ADDRESS_BITS, UNMAP_BUSY, UNMAP_IN_SECTION, UNMAP_REFUSED, UNMAP_STALLED,
 } from "./layout";
 import { Format, lowBits } from "./format/format";
@@ -23,7 +23,7 @@ export function domainAt(engine: usize, index: u32): usize {
   return load<u32>(engine, ENGINE_DOMAINS) + index * <u32>DOMAIN_BYTES;
 }
 
-function freeDomain(engine: usize): u32 {
+export function freeDomain(engine: usize): u32 {
   const capacity = load<u32>(engine, ENGINE_DOMAIN_CAPACITY);
   for (let i: u32 = 0; i < capacity; i++) if (!load<u32>(domainAt(engine, i), DOMAIN_STATE)) return i;
   return DOMAIN_NONE;
@@ -75,12 +75,36 @@ function unmapStatus(engine: usize, status: u32): u64 {
   return status == STATUS_STALLED ? UNMAP_STALLED : UNMAP_IN_SECTION;
 }
 
-/** Takes `other` as stage 2 or upper half: the pages that the IOTLB holds are then no larger than either's. */
-function use(engine: usize, domain: usize, other: u32): void {
-  const used = domainAt(engine, other);
+/** The pages that the IOTLB holds of the domain are no larger than those of one that translates for it too. */
+export function narrow(domain: usize, used: usize): void {
   store<u32>(domain, min(load<u32>(domain, DOMAIN_SMALL_LG2), load<u32>(used, DOMAIN_SMALL_LG2)), DOMAIN_SMALL_LG2);
   store<u32>(domain, min(load<u32>(domain, DOMAIN_LARGE_LG2), load<u32>(used, DOMAIN_LARGE_LG2)), DOMAIN_LARGE_LG2);
+}
+
+/** Takes `other` as stage 2 or upper half. */
+function use(engine: usize, domain: usize, other: u32): void {
+  const used = domainAt(engine, other);
+  narrow(domain, used);
   store<u32>(used, load<u32>(used, DOMAIN_USERS) + 1, DOMAIN_USERS);
+}
+
+/** Writes the record of such tables at `domain`; false if the format has no such number of levels for that width. */
+export function describe(
+  engine: usize, domain: usize, format: u32, levels: u32, rule: u32, widthLg2: u32, outputLg2: u32, flags: u32, root: u64,
+  reservedTable: u64, reservedLeaf: u64,
+): bool {
+  memory.fill(domain, 0, DOMAIN_BYTES);
+  store<u32>(domain, format, DOMAIN_FORMAT);
+  store<u32>(domain, levels, DOMAIN_LEVELS);
+  store<u32>(domain, flags, DOMAIN_FLAGS);
+  store<u32>(domain, outputLg2, DOMAIN_OUTPUT_LG2);
+  store<u32>(domain, widthLg2, DOMAIN_INPUT_LG2);
+  store<u64>(domain, lowBits(widthLg2), DOMAIN_INPUT_MASK);
+  store<u64>(domain, reservedTable, DOMAIN_RESERVED_TABLE);
+  store<u64>(domain, reservedLeaf, DOMAIN_RESERVED_LEAF);
+  store<u64>(domain, root, DOMAIN_ROOT);
+  setRule(domain, rule, widthLg2);
+  return dispatch<TakeShape>(format, engine, domain, 0, 0, 0, 0) != 0;
 }
 
 /**
@@ -109,29 +133,19 @@ function fillDomain(
   const index = freeDomain(engine);
   if (index == DOMAIN_NONE || failsNow(engine)) return DOMAIN_NONE;
   const domain = domainAt(engine, index);
-  memory.fill(domain, 0, DOMAIN_BYTES);
-  store<u32>(domain, format, DOMAIN_FORMAT);
-  store<u32>(domain, levels, DOMAIN_LEVELS);
-  store<u32>(domain, flags, DOMAIN_FLAGS);
-  store<u32>(domain, outputLg2, DOMAIN_OUTPUT_LG2);
-  store<u32>(domain, widthLg2, DOMAIN_INPUT_LG2);
-  store<u64>(domain, lowBits(widthLg2), DOMAIN_INPUT_MASK);
-  store<u64>(domain, reservedTable, DOMAIN_RESERVED_TABLE);
-  store<u64>(domain, reservedLeaf, DOMAIN_RESERVED_LEAF);
+  if (!describe(engine, domain, format, levels, rule, widthLg2, outputLg2, flags, root, reservedTable, reservedLeaf)) return DOMAIN_BAD_SHAPE;
   store<u32>(domain, stage2, DOMAIN_STAGE2);
   store<u32>(domain, upper, DOMAIN_UPPER);
-  setRule(domain, rule, widthLg2);
-  if (!dispatch<TakeShape>(format, engine, domain, 0, 0, 0, 0)) return DOMAIN_BAD_SHAPE;
   if (!(flags & DOMAIN_GUEST)) {
     root = dispatch<TakeRoot>(format, engine, domain, 0, 0, 0, 0);
     if (!root) return DOMAIN_NO_FRAME;
+    store<u64>(domain, root, DOMAIN_ROOT);
   }
-  store<u64>(domain, root, DOMAIN_ROOT);
   if (flags & DOMAIN_NESTED) use(engine, domain, stage2);
   if (flags & DOMAIN_HALVES) use(engine, domain, upper);
   const mixed = flags & DOMAIN_HALVES && load<u32>(domainAt(engine, upper), DOMAIN_FORMAT) != format;
   if (flags & DOMAIN_NESTED || mixed) store<u32>(domain, flags | DOMAIN_EXACT, DOMAIN_FLAGS);
-  store<u32>(domain, 1, DOMAIN_STATE);
+  store<u32>(domain, DOMAIN_LIVE, DOMAIN_STATE);
   store<u32>(engine, load<u32>(engine, ENGINE_WALKERS) | (1 << Walker.of(domain)), ENGINE_WALKERS);
   flush(engine, domain);
   return index;
@@ -154,16 +168,25 @@ export function destroyDomain(engine: usize, index: u32): u32 {
   return answer;
 }
 
+/** Is the domain the stage 2 of a PASID table? Its entries count as users only while they are published. */
+function belowTable(engine: usize, domain: usize): bool {
+  let table = <usize>load<u32>(engine, ENGINE_PASID_TABLES);
+  for (let n = load<u32>(engine, ENGINE_PASID_TABLE_CAPACITY); n; n--, table += PASID_TABLE_BYTES) {
+    if (load<u32>(table, PASID_TABLE_STATE) && domainAt(engine, load<u32>(table, PASID_TABLE_STAGE2)) == domain) return true;
+  }
+  return false;
+}
+
 function emptyDomain(engine: usize, domain: usize): u32 {
-  if (!load<u32>(domain, DOMAIN_STATE)) return STATUS_OK;
-  if (load<u32>(domain, DOMAIN_ROUTES) || load<u32>(domain, DOMAIN_USERS)) return STATUS_ATTACHED;
+  if (load<u32>(domain, DOMAIN_STATE) != DOMAIN_LIVE) return STATUS_OK;
+  if (load<u32>(domain, DOMAIN_ROUTES) || load<u32>(domain, DOMAIN_USERS) || belowTable(engine, domain)) return STATUS_ATTACHED;
   const flags = load<u32>(domain, DOMAIN_FLAGS);
   if (flags & DOMAIN_NESTED) release(engine, load<u32>(domain, DOMAIN_STAGE2));
   if (flags & DOMAIN_HALVES) release(engine, load<u32>(domain, DOMAIN_UPPER));
   if (!(flags & DOMAIN_GUEST)) {
     dispatch<DropTables>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, 0, 0, 0, 0);
   }
-  store<u32>(domain, 0, DOMAIN_STATE);
+  store<u32>(domain, DOMAIN_FREE, DOMAIN_STATE);
   return settle(engine) ? STATUS_OK : STATUS_STALLED;
 }
 

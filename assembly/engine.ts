@@ -2,8 +2,9 @@
 import {
   ABI_VERSION, DOMAIN_BYTES, ENGINE_ABI, ENGINE_BYTES, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_EPOCH,
   ENGINE_FRAME_COUNT, ENGINE_FRAME_LIVE, ENGINE_FRAME_NEXT, ENGINE_FRAMES, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_LENGTH,
-  ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_RING, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES,
+  ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES, ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_RING, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES,
   ENGINE_SCRATCH, ENGINE_SINK, ENGINE_SLOT_CAPACITY, ENGINE_SLOTS, ENGINE_SLOTS_SPARE, ENGINE_THREADS, FRAME_BYTES, HOST_THREAD,
+  PASID_TABLE_BYTES,
   RING_ENTRIES, RING_ENTRY_BYTES, ROUTE_BYTES, SCRATCH_BYTES, SLOT_BYTES, SLOTS_BYTES,
 } from "./layout";
 import { chooseFastSlot } from "./memory";
@@ -21,7 +22,7 @@ function align64(at: u64): u64 {
  */
 export function createEngine(
   engine: usize, length: u32, slots: u32, routesLg2: u32, domains: u32, ports: u32,
-  portSetsLg2: u32, portLanes: u32, portFaults: u32, firstId: u32,
+  portSetsLg2: u32, portLanes: u32, portFaults: u32, firstId: u32, pasidTables: u32,
 ): u32 {
   const routes: u64 = <u64>1 << routesLg2;
   const stride: u64 = portBytes(portSetsLg2, portLanes, portFaults);
@@ -31,7 +32,9 @@ export function createEngine(
   const keysAt = align64(spareAt + SLOTS_BYTES + <u64>slots * SLOT_BYTES);
   const routesAt = align64(keysAt + routes * 8);
   const domainsAt = align64(routesAt + routes * ROUTE_BYTES);
-  const ringAt = align64(domainsAt + <u64>domains * DOMAIN_BYTES);
+  // Behind the domains each port has two records for an entry of a PASID table that is in no pool.
+  const pasidTablesAt = align64(domainsAt + (<u64>domains + 2 * ports) * DOMAIN_BYTES);
+  const ringAt = align64(pasidTablesAt + <u64>pasidTables * PASID_TABLE_BYTES);
   const scratchAt = align64(ringAt + RING_ENTRIES * RING_ENTRY_BYTES);
   const portsAt = align64(scratchAt + SCRATCH_BYTES);
   const sideAt = align64(portsAt + ports * stride);
@@ -53,6 +56,8 @@ export function createEngine(
   store<u64>(<usize>keysAt, RESERVED_KEY);
   store<u32>(engine, <u32>domainsAt, ENGINE_DOMAINS);
   store<u32>(engine, domains, ENGINE_DOMAIN_CAPACITY);
+  store<u32>(engine, <u32>pasidTablesAt, ENGINE_PASID_TABLES);
+  store<u32>(engine, pasidTables, ENGINE_PASID_TABLE_CAPACITY);
   store<u32>(engine, <u32>ringAt, ENGINE_RING);
   store<u32>(engine, <u32>scratchAt, ENGINE_SCRATCH);
   store<u32>(engine, <u32>portsAt, ENGINE_PORTS);

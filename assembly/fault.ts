@@ -20,6 +20,9 @@ export const REASON_RESERVED: u32 = 9; // a reserved bit or encoding in an entry
 export const REASON_TABLE_OUTSIDE: u32 = 10; // a guest's table is in no memory slot
 export const REASON_ADDRESS_SIZE: u32 = 11; // a table or output address beyond the output width
 export const REASON_ACCESS_FLAG: u32 = 12; // the accessed flag is clear, and nothing here may set it
+export const REASON_PASID_NOT_PRESENT: u32 = 13; // no entry of the PASID table, or no table of them
+export const REASON_PASID_INVALID: u32 = 14; // a reserved bit, or a field that this IOMMU does not take
+export const REASON_PASID_RANGE: u32 = 15; // the PASID is beyond the table
 
 export const CLASS_NONE: u32 = 0; // no table was involved
 export const CLASS_INPUT: u32 = 1; // the access itself

@@ -2,7 +2,9 @@
 export { createEngine } from "./engine";
 export { addSlot, removeSlot, slotAt } from "./memory";
 export { inSection, pause, waitAgain } from "./change";
-export { attachRoute, blockRoute, identityRoute, internRoute } from "./route";
+export { internRoute } from "./route";
+export { attachRoute, blockRoute, identityRoute } from "./attach";
+export { attachPasidTable, createPasidTable, destroyPasidTable, dropPasids, invalidatePasid } from "./pasid-table";
 export { canTakeTables, createDomain, destroyDomain, flushDomain, invalidateDomain, map, planMap, unmap, walk } from "./domain";
 export { collectDirty, leafRuns, merge, planMerge, putMerge, trackDirty } from "./shadow";
 export { addThread, closePort, endThread, enter, leave, openPort, portBytes } from "./port";

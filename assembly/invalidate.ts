@@ -2,7 +2,7 @@
 // it next translates. IOTLB ids are never taken back one by one: a flush gives the domain new ids, and when they run out
 // every port clears its IOTLB and the live domains are numbered afresh. Imports layout, change, iotlb.
 import {
-  DOMAIN_ADDRESS_MASK, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_HALVES, DOMAIN_ID, DOMAIN_LARGE_LG2, DOMAIN_NESTED,
+  DOMAIN_ADDRESS_MASK, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_HALVES, DOMAIN_ID, DOMAIN_LARGE_LG2, DOMAIN_LIVE, DOMAIN_NESTED,
   DOMAIN_ROUTES, DOMAIN_SMALL_LG2, DOMAIN_STAGE2, DOMAIN_STATE, DOMAIN_UPPER, DOMAIN_USERS,
   ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTES, ID_LIMIT,
   PORT_ENGINE, PORT_RING_TAIL, RING_CLEAR, RING_DROP, RING_DROP_IDS, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES,
@@ -72,7 +72,8 @@ function rewriteRoutes(engine: usize, domain: usize, small: u64, large: u64): vo
   }
 }
 
-function takeIds(engine: usize, domain: usize): void {
+/** New IOTLB ids for the domain and its routes; `reserveIds` has promised them. */
+export function takeIds(engine: usize, domain: usize): void {
   const id = load<u32>(engine, ENGINE_ID_NEXT);
   store<u32>(engine, id + 2, ENGINE_ID_NEXT);
   store<u32>(domain, id, DOMAIN_ID);
@@ -125,7 +126,7 @@ export function flushUsers(engine: usize, domain: usize): void {
   const first = <usize>load<u32>(engine, ENGINE_DOMAINS);
   const index = <u32>(domain - first) / DOMAIN_BYTES;
   for (let user = first; left; user += DOMAIN_BYTES) {
-    if (!load<u32>(user, DOMAIN_STATE)) continue;
+    if (load<u32>(user, DOMAIN_STATE) != DOMAIN_LIVE) continue;
     const flags = load<u32>(user, DOMAIN_FLAGS);
     const nested = flags & DOMAIN_NESTED && load<u32>(user, DOMAIN_STAGE2) == index;
     if (!nested && !(flags & DOMAIN_HALVES && load<u32>(user, DOMAIN_UPPER) == index)) continue;

@@ -3,7 +3,7 @@
 // each a literal or an expression of the constants above it. All words are little-endian; ranges are first..last, inclusive.
 
 /** Raised whenever a structure below changes; the loader refuses a module of another version. */
-export const ABI_VERSION: u32 = 3;
+export const ABI_VERSION: u32 = 4;
 
 // --- Engine header: one per arena, at its first byte -------------------------------------------------------------
 export const ENGINE_ABI: u32 = 0; // u32
@@ -40,13 +40,15 @@ export const ENGINE_WALKERS: u32 = 244; // u32, bit set: batch walkers that some
 export const ENGINE_SCRATCH: u32 = 248; // u32, address of SCRATCH_BYTES for records that a call takes or answers
 export const ENGINE_FOUND: u32 = 252; // u32, records that the last call has written there
 export const ENGINE_GRANTED: u32 = 276; // u32, beside ENGINE_FAIL_IN: tables that a reservation has promised to the maps after it
-export const ENGINE_LOCK: u32 = 280; // u32, atomic, 1 while a change is made
+export const ENGINE_LOCK: u32 = 280; // u32, atomic, 1 while a change is made; the address of the port that publishes an entry of a PASID table; else 0
 export const ENGINE_STALLED: u32 = 284; // u32, address of the port that the last change has not seen leave its section, 0 if none
 export const ENGINE_UNFINISHED: u32 = 296; // u64, what unmap would have answered, had no port stalled; ~0 if it has removed nothing
 export const ENGINE_THREADS: u32 = 288; // u32, highest thread number that was given out
 export const ENGINE_FRAME_FREE: u32 = 320; // u32[FRAME_ORDERS], for each order: index + 1 of the first frame of a free block
 export const ENGINE_FRAME_LIMBO: u32 = 356; // u32[FRAME_ORDERS], the same of the blocks that wait for readers
 export const ENGINE_FRAME_LIMBO_LAST: u32 = 392; // u32[FRAME_ORDERS], and of the last of these
+export const ENGINE_PASID_TABLES: u32 = 440; // u32, address of the PASID table records
+export const ENGINE_PASID_TABLE_CAPACITY: u32 = 444; // u32
 export const ENGINE_WALK: u32 = 448; // a walk record for callers without a port
 export const ENGINE_CURSOR: u32 = 2048; // the tables that the running merge last used
 export const ENGINE_BYTES: u32 = 2112;
@@ -85,6 +87,7 @@ export const ROUTE_DOMAIN: u32 = 44; // u32, index
 export const ROUTE_NEXT: u32 = 48; // u32, next route of the same domain, 0 at the end
 export const ROUTE_STREAK: u32 = 52; // u32, fills of the second class in a row
 export const ROUTE_SWAPPING: u32 = 56; // u32, atomic, 1 while a port changes the order of FIRST and SECOND
+export const ROUTE_TABLE: u32 = 60; // u32, atomic, of the route of a rid without PASID: 1 + the PASID table of the rid, 0 for none
 export const ROUTE_BYTES: u32 = 64;
 /** Class word of a route without a domain: id 0, and a shift that leaves no bit of any iova to be taken for an id. */
 export const ROUTE_NO_CLASS: u32 = 63;
@@ -97,7 +100,7 @@ export const ROUTE_NONE: u32 = 0;
 export const NO_PASID: u32 = 0xffffffff;
 
 // --- Domain: what the IOMMU sees of an ioasid -----------------------------------------------------------------------
-export const DOMAIN_STATE: u32 = 0; // u32, 0 free, 1 live
+export const DOMAIN_STATE: u32 = 0; // u32, DOMAIN_FREE, DOMAIN_LIVE or DOMAIN_VACANT
 export const DOMAIN_FORMAT: u32 = 4; // u32
 export const DOMAIN_LEVELS: u32 = 8; // u32
 export const DOMAIN_FLAGS: u32 = 12; // u32
@@ -119,7 +122,13 @@ export const DOMAIN_UPPER: u32 = 100; // u32, index of the domain of iovas with 
 export const DOMAIN_SMALL_LG2: u32 = 104; // u32, log2 of the pages of the small IOTLB class,
 export const DOMAIN_LARGE_LG2: u32 = 108; // u32, and of the large one
 export const DOMAIN_USERS: u32 = 112; // u32, live domains that name this one as their stage 2 or upper half
+export const DOMAIN_TABLE: u32 = 116; // u32, 1 + the PASID table whose pool the record is of, 0 for none
+export const DOMAIN_POOL_NEXT: u32 = 120; // u32, 1 + the next record of that pool, 0 at the end
+export const DOMAIN_PASID: u32 = 124; // u32, whose entry was published there
 export const DOMAIN_BYTES: u32 = 128;
+export const DOMAIN_FREE: u32 = 0;
+export const DOMAIN_LIVE: u32 = 1;
+export const DOMAIN_VACANT: u32 = 2; // of a pool, with ids that no route carries; or a port's scratch record
 export const DOMAIN_GUEST: u32 = 1; // flag: the table is in guest memory, read through slots
 export const DOMAIN_SET_ACCESSED: u32 = 2; // flag: the walk sets accessed bits
 export const DOMAIN_SET_DIRTY: u32 = 4; // flag: a write sets the dirty bit; an entry is cached writable only once it is dirty
@@ -127,6 +136,7 @@ export const DOMAIN_ACCESS_FAULT: u32 = 8; // flag: a leaf whose accessed bit is
 export const DOMAIN_NESTED: u32 = 16; // flag: it has a stage 2
 export const DOMAIN_HALVES: u32 = 32; // flag: it has an upper half
 export const DOMAIN_EXACT: u32 = 64; // flag, set by createDomain: two stages, or halves of two formats; no batch walker serves it
+export const DOMAIN_PAGE_REQUESTS: u32 = 128; // flag: devices may ask for pages
 /** What only some formats know. Write protect (x86-64): a privileged write needs the R/W bit too. */
 export const OPTION_WRITE_PROTECT: u32 = 65536;
 /** Arm stage 1: the permissions in table pointers (APTable, UXNTable, PXNTable) do not count. */
@@ -145,6 +155,32 @@ export const DOMAIN_NO_FRAME: u32 = 0xfffffffe; // no frame for the root
 export const DOMAIN_BAD_SHAPE: u32 = 0xfffffffd; // the format has no such number of levels, or not for that width
 export const DOMAIN_BUSY: u32 = 0xfffffffc; // as STATUS_BUSY
 export const DOMAIN_STALLED: u32 = 0xfffffffb; // as STATUS_STALLED
+
+// --- PASID table: a table of a guest's that says for each PASID where DMA goes ---------------------------------------------
+export const PASID_TABLE_STATE: u32 = 0; // u32, 0 free, 1 live
+export const PASID_TABLE_KIND: u32 = 4; // u32
+export const PASID_TABLE_ROOT: u32 = 8; // u64, address in the space of stage 2
+export const PASID_TABLE_BITS: u32 = 16; // u32, bits of a PASID
+export const PASID_TABLE_LAYOUT: u32 = 20; // u32, Arm: S1Fmt; AMD: levels
+export const PASID_TABLE_WITHOUT: u32 = 24; // u32, what DMA without PASID gets
+export const PASID_TABLE_STAGE2: u32 = 28; // u32, index of the domain below it
+export const PASID_TABLE_OUTPUT_LG2: u32 = 32; // u32, width of an address that leaves stage 1
+export const PASID_TABLE_FLAGS: u32 = 36; // u32
+export const PASID_TABLE_USERS: u32 = 40; // u32, rids that it serves
+export const PASID_TABLE_POOL: u32 = 44; // u32, 1 + the first record of its pool, 0 for none
+export const PASID_TABLE_BYTES: u32 = 64;
+export const PASID_TABLE_VTD: u32 = 0; // VT-d: directory and tables
+export const PASID_TABLE_SMMUV3: u32 = 1; // Arm: context descriptors
+export const PASID_TABLE_GCR3: u32 = 2; // AMD
+/** DMA without PASID: the entry of PASID 0, stage 2 alone, or nothing. */
+export const PASID_WITHOUT_ZERO: u32 = 0;
+export const PASID_WITHOUT_BYPASS: u32 = 1;
+export const PASID_WITHOUT_BLOCKED: u32 = 2;
+/** Flags: five levels; accessed flags, and dirty state, set by hardware; page requests. Bit n, for the granules 2^n: 12, 14, 16. */
+export const PASID_FIVE_LEVELS: u32 = 1;
+export const PASID_SET_ACCESSED: u32 = 2;
+export const PASID_SET_DIRTY: u32 = 4;
+export const PASID_PAGE_REQUESTS: u32 = 8;
 
 // --- IOTLB: sets of 64 bytes, [tag0..tag3 | data0..data3] ------------------------------------------------------------
 //  tag   | id (19 bits) | page number (45 bits) |

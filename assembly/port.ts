@@ -7,8 +7,10 @@ import {
   FAULT_BYTES, GROUP_LANES, IOTLB_SET_BYTES, LANE_BYTES, REQUEST_BYTES, RESULT_BYTES, ENGINE_PORTS, ENGINE_PORT_STRIDE,
   ENGINE_PORT_CAPACITY,
 } from "./layout";
+import { end, inheritLock, settle } from "./change";
 import { applyRing } from "./invalidate";
 import { clearIotlb } from "./iotlb";
+import { repairPools } from "./pasid/repair";
 
 /** Bytes of one port with its tables; every part is 64-byte aligned. */
 export function portBytes(setsLg2: u32, lanes: u32, faults: u32): usize {
@@ -76,8 +78,15 @@ export function endThread(engine: usize, thread: u32): u32 {
   return closed;
 }
 
-/** Gives the port back; an open section ends. */
+/** Gives the port back; an open section ends, and so does a publication that the end of its thread has cut short. */
 export function closePort(port: usize): void {
+  const engine = <usize>load<u32>(port, PORT_ENGINE);
+  if (inheritLock(engine, port)) {
+    repairPools(engine);
+    leave(port);
+    settle(engine);
+    end(engine);
+  }
   leave(port);
   store<u32>(port, 0, PORT_THREAD);
   atomic.store<u32>(port, 0, PORT_STATE);

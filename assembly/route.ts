@@ -1,14 +1,13 @@
 // Routes: (rid, pasid) is interned once to a record, in an open-addressed table whose slot index is the route. Interning
-// takes no lock: the key is claimed by compare-and-swap. Attach and detach rewrite the record in place. Imports layout,
-// change, invalidate, frames.
+// takes no lock: the key is claimed by compare-and-swap. Records are rewritten in place (attach.ts). Imports layout, invalidate,
+// frames.
 import {
   DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_ROUTES, DOMAIN_UPPER, ENGINE_DOMAINS, ENGINE_ROUTE_COUNT, ENGINE_ROUTE_KEYS,
   ENGINE_ROUTE_MASK, ENGINE_ROUTES, NO_PASID, ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_BYTES, ROUTE_DOMAIN,
-  ROUTE_FIRST, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NEXT, ROUTE_NO_CLASS, ROUTE_NONE, ROUTE_SECOND, ROUTE_STREAK, ROUTE_TRANSLATE,
-  DOMAIN_BYTES, STATUS_OK, STATUS_STALLED, TAG_ADDRESS_BITS, TAG_PLAIN_BITS,
+  ROUTE_FIRST, ROUTE_HIGH, ROUTE_KIND, ROUTE_NEXT, ROUTE_NO_CLASS, ROUTE_NONE, ROUTE_SECOND, ROUTE_STREAK, ROUTE_TABLE, ROUTE_TRANSLATE,
+  DOMAIN_BYTES, TAG_ADDRESS_BITS, TAG_PLAIN_BITS,
 } from "./layout";
 import { lowBits } from "./format/format";
-import { begin, end, settle } from "./change";
 import { classWord } from "./invalidate";
 import { Domain } from "./request";
 import { failsNow } from "./table/frames";
@@ -55,7 +54,36 @@ export function internRoute(engine: usize, rid: u32, pasid: u32): u32 {
   return ROUTE_NONE;
 }
 
-function routeAt(engine: usize, index: u32): usize {
+/** The route of (rid, pasid), if it was ever interned; else ROUTE_NONE. */
+export function findRoute(engine: usize, rid: u32, pasid: u32): u32 {
+  const key = keyOf(rid, pasid);
+  const mask = load<u32>(engine, ENGINE_ROUTE_MASK);
+  let index = <u32>((key * HASH) >> 32) & mask;
+  for (let probes: u32 = 0; probes <= mask; probes++, index = (index + 1) & mask) {
+    const held = atomic.load<u64>(keyAddress(engine, index));
+    if (held == key) return index;
+    if (!held) return ROUTE_NONE;
+  }
+  return ROUTE_NONE;
+}
+
+/** 1 + the PASID table that says where DMA of this route's rid goes, 0 if there is none. */
+export function governing(engine: usize, index: u32): u32 {
+  const own = routePasid(engine, index) == NO_PASID ? index : findRoute(engine, routeRid(engine, index), NO_PASID);
+  return own == ROUTE_NONE ? 0 : atomic.load<u32>(routeAt(engine, own), ROUTE_TABLE);
+}
+
+/** The next route from `index` on with a PASID of that rid; ROUTE_NONE after the last. */
+export function nextPasid(engine: usize, rid: u32, index: u32): u32 {
+  const mask = load<u32>(engine, ENGINE_ROUTE_MASK);
+  for (; index <= mask; index++) {
+    const held = atomic.load<u64>(keyAddress(engine, index));
+    if (held && index != ROUTE_NONE && <u32>(held >> 33) == rid && <u32>(held - 1) != NO_PASID) return index;
+  }
+  return ROUTE_NONE;
+}
+
+export function routeAt(engine: usize, index: u32): usize {
   return load<u32>(engine, ENGINE_ROUTES) + index * <u32>ROUTE_BYTES;
 }
 
@@ -72,39 +100,16 @@ function unlink(engine: usize, index: u32, route: usize): void {
   store<u32>(before, next, ROUTE_NEXT);
 }
 
-/** Blocks the route: ids that match nothing, whatever else a reader of the record sees. */
-function block(engine: usize, index: u32): void {
+/** Blocks the route: ids that match nothing, whatever else a reader of the record sees. False if it was blocked. */
+export function block(engine: usize, index: u32): bool {
   const route = routeAt(engine, index);
+  const was = load<u32>(route, ROUTE_KIND);
   atomic.store<u64>(route, ROUTE_NO_CLASS, ROUTE_FIRST);
   atomic.store<u64>(route, ROUTE_NO_CLASS, ROUTE_SECOND);
-  if (load<u32>(route, ROUTE_KIND) == ROUTE_TRANSLATE) unlink(engine, index, route);
+  if (was == ROUTE_TRANSLATE) unlink(engine, index, route);
+  store<u32>(route, 0, ROUTE_STREAK);
   atomic.store<u32>(route, ROUTE_BLOCKED, ROUTE_KIND);
-}
-
-/** Blocks the route and waits for the DMA that still goes where it led; false if a port stalls. */
-function vacate(engine: usize, index: u32): bool {
-  if (load<u32>(routeAt(engine, index), ROUTE_KIND) == ROUTE_BLOCKED) return true;
-  block(engine, index);
-  return settle(engine);
-}
-
-/** STATUS_OK, or a STATUS_* of `begin`; STATUS_STALLED also if it is blocked by now, but a port may still use what it led to. */
-export function blockRoute(engine: usize, index: u32): u32 {
-  const status = begin(engine);
-  if (status != STATUS_OK) return status;
-  const settled = vacate(engine, index);
-  end(engine);
-  return settled ? STATUS_OK : STATUS_STALLED;
-}
-
-/** As blockRoute; afterwards DMA of the route is not translated. */
-export function identityRoute(engine: usize, index: u32): u32 {
-  const status = begin(engine);
-  if (status != STATUS_OK) return status;
-  const settled = vacate(engine, index);
-  if (settled) atomic.store<u32>(routeAt(engine, index), ROUTE_IDENTITY, ROUTE_KIND);
-  end(engine);
-  return settled ? STATUS_OK : STATUS_STALLED;
+  return was != ROUTE_BLOCKED;
 }
 
 /**
@@ -112,7 +117,7 @@ export function identityRoute(engine: usize, index: u32): u32 {
  * of a plain one, unless both are the same address to the domain: bit 56 is set in it, or is not looked at by any rule. One that the domain accepts and this refuses is walked each time: beyond
  * the bits of a tag, and in domains with two unequal halves what only the wider half, or the one without tags, takes.
  */
-function setRule(engine: usize, domain: usize, route: usize): void {
+export function setRule(engine: usize, domain: usize, route: usize): void {
   let bias = load<u64>(domain, DOMAIN_BIAS);
   let high = load<u64>(domain, DOMAIN_HIGH);
   let mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
@@ -134,31 +139,12 @@ function setRule(engine: usize, domain: usize, route: usize): void {
   store<u64>(route, mask & lowBits(TAG_ADDRESS_BITS), ROUTE_ADDRESS_MASK);
 }
 
-/**
- * Sends the route to a domain. One that leads elsewhere is moved: no section sees both. A section that sees the class words
- * began after the rule was written, so that it sees the rule too, with plain loads.
- */
-function lead(engine: usize, index: u32, domainIndex: u32): bool {
-  if (!vacate(engine, index)) return false;
+/** Puts a route, whose rule and domain are written, into that domain's list, and gives it the domain's ids: last of all. */
+export function link(engine: usize, index: u32, domain: usize): void {
   const route = routeAt(engine, index);
-  const domain = <usize>(load<u32>(engine, ENGINE_DOMAINS) + domainIndex * <u32>DOMAIN_BYTES);
-  store<u32>(route, domainIndex, ROUTE_DOMAIN);
-  setRule(engine, domain, route);
-  store<u32>(route, 0, ROUTE_STREAK);
-  if (!settle(engine)) return false;
   store<u32>(route, load<u32>(domain, DOMAIN_ROUTES), ROUTE_NEXT);
   store<u32>(domain, index, DOMAIN_ROUTES);
   atomic.store<u32>(route, ROUTE_TRANSLATE, ROUTE_KIND);
   atomic.store<u64>(route, classWord(domain, false), ROUTE_FIRST);
   atomic.store<u64>(route, classWord(domain, true), ROUTE_SECOND);
-  return true;
-}
-
-/** `lead`: STATUS_OK, or a STATUS_* of `begin`; STATUS_STALLED also if the route is blocked by now. */
-export function attachRoute(engine: usize, index: u32, domainIndex: u32): u32 {
-  const status = begin(engine);
-  if (status != STATUS_OK) return status;
-  const settled = lead(engine, index, domainIndex);
-  end(engine);
-  return settled ? STATUS_OK : STATUS_STALLED;
 }

@@ -3,29 +3,27 @@
 import {
   DATA_VALID, DOMAIN_FRAGMENTED, ENGINE_DOMAINS, ENGINE_RING_HEAD, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_WALKERS, PERM_ANY_W,
   PORT_ACTIVE, PORT_CAPACITY, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES,
-  PORT_REFUSED, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_RING_TAIL, PORT_SCRATCH, PORT_WALK, REQUEST_BYTES,
+  PORT_REFUSED, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_RING_TAIL, PORT_WALK, REQUEST_BYTES,
   REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_BLOCKED,
   ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE, ROUTE_TRANSLATE, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2,
-  WALK_LEVEL, WALK_PERM, WALK_PTE, WALK_STAGE, WALK_STEPS, WALKER_EXACT,
+  WALK_LEVEL, WALK_PERM, WALK_PTE, WALK_REASON, WALK_STAGE, WALKER_EXACT,
 } from "./layout";
 import { Count } from "./counters";
 import {
-  CLASS_NONE, faultResult, pushFault, REASON_BAD_REQUEST, REASON_BLOCKED, REASON_NO_ROUTE, REASON_NONE, REASON_NOT_PRESENT,
+  CLASS_NONE, faultResult, pushFault, REASON_BAD_REQUEST, REASON_BLOCKED, REASON_NO_ROUTE,
 } from "./fault";
 import { dispatch } from "./format/list";
 import { Fill } from "./iotlb";
 import { Lookup, Quad } from "./lookup";
+import { inPool, resolvePasid } from "./pasid/resolve";
 import { enter, leave } from "./port";
 import { Request, Route, Walker } from "./request";
-import { routePasid, routeRid } from "./route";
+import { governing, routePasid, routeRid } from "./route";
 import { WalkMisses } from "./table/batch-walk";
-import { markUsed, WALK_AGAIN } from "./table/mark";
-import { walkExact } from "./table/walk";
+import { walkAndMark } from "./table/walk-marked";
 
 /** The run of an identity answer is the whole space; its address is the iova, which may need all 64 bits. */
 const IDENTITY_RESULT: u64 = (<u64>1 << RESULT_IDENTITY_BIT) | (<u64>63 << RESULT_RUN_SHIFT);
-/** A guest that keeps changing an entry under the walk is refused after this many. */
-const MOST_TRIES: u32 = 64;
 /** More groups of four refused than this and a quarter of those seen: the rest of the batch is looked up lane by lane. */
 const MOST_REFUSED: usize = 4;
 
@@ -128,7 +126,7 @@ function catchUp(port: usize): void {
 /** Which batch walker serves the request's domain; WALKER_EXACT if none does. */
 function walkerOf(port: usize, request: usize): u32 {
   const route = Route.of(port, request);
-  if (load<u32>(route, ROUTE_KIND) != ROUTE_TRANSLATE) return WALKER_EXACT;
+  if (atomic.load<u32>(route, ROUTE_KIND) != ROUTE_TRANSLATE) return WALKER_EXACT;
   return Walker.of(Route.domain(load<u32>(<usize>load<u32>(port, PORT_ENGINE), ENGINE_DOMAINS), route));
 }
 
@@ -159,13 +157,14 @@ function answerMisses(engine: usize, port: usize, requests: u32, results: u32, m
   return load<u32>(port, PORT_REFUSED);
 }
 
-/** Answers a lane that no table decides: a bad request, a blocked route, identity. False if it has to be walked. */
+/** Answers a lane that no table decides: a bad request, a blocked route without PASID table, identity. False if it has to be walked. */
 function answerUnwalked(engine: usize, port: usize, lane: u32, request: usize): bool {
   if (!Request.wellFormed(request)) return refuse(engine, port, lane, request, REASON_BAD_REQUEST);
   const kind = atomic.load<u32>(Route.of(port, request), ROUTE_KIND);
   if (kind == ROUTE_BLOCKED) {
     const index = Request.route(request);
     const unknown = index == ROUTE_NONE || index > load<u32>(engine, ENGINE_ROUTE_MASK);
+    if (!unknown && governing(engine, index)) return false;
     return refuse(engine, port, lane, request, unknown ? REASON_NO_ROUTE : REASON_BLOCKED);
   }
   if (kind == ROUTE_IDENTITY) {
@@ -177,27 +176,19 @@ function answerUnwalked(engine: usize, port: usize, lane: u32, request: usize): 
   return false;
 }
 
-/** Walks and marks what was used: a REASON_*; the port's walk record tells the rest. */
-function walkAndMark(engine: usize, port: usize, domain: usize, iova: u64, need: u32): u32 {
-  const walk = port + PORT_WALK;
-  let reason = REASON_NONE;
-  for (let tries = MOST_TRIES; tries; tries--) {
-    reason = walkExact(engine, domain, iova, need, walk);
-    Count.loads(port, load<u32>(walk, WALK_STEPS));
-    if (!reason) reason = markUsed(engine, domain, need, walk, port + PORT_SCRATCH);
-    if (reason != WALK_AGAIN) return reason;
-  }
-  return REASON_NOT_PRESENT;
-}
-
 /** The exact walk of one lane: a translation that only needed its accessed or dirty bit, or a fault with its reason. */
 function walkLane(engine: usize, port: usize, lane: u32): void {
   const request = Request.at(load<u32>(port, PORT_LANE_REQUESTS), lane);
   const route = Route.of(port, request);
-  const domain = Route.domain(load<u32>(engine, ENGINE_DOMAINS), route);
+  const led = atomic.load<u32>(route, ROUTE_KIND) != ROUTE_BLOCKED;
+  const domain = led ? Route.domain(load<u32>(engine, ENGINE_DOMAINS), route) : resolvePasid(engine, port, Request.route(request));
+  const walk = port + PORT_WALK;
+  if (!domain) {
+    refuseWalk(engine, port, lane, request, load<u32>(walk, WALK_REASON));
+    return;
+  }
   const iova = Request.iova(request);
   const need = Request.need(request);
-  const walk = port + PORT_WALK;
   const reason = walkAndMark(engine, port, domain, iova, need);
   if (reason) {
     refuseWalk(engine, port, lane, request, reason);
@@ -207,7 +198,9 @@ function walkLane(engine: usize, port: usize, lane: u32): void {
   const hpa = load<u64>(walk, WALK_HPA);
   let perm = load<u32>(walk, WALK_PERM);
   if (load<u32>(walk, WALK_CLEAN) && !(need & PERM_ANY_W)) perm &= ~PERM_ANY_W;
-  if (((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) == 0) {
+  // What was not published has no ids: the route may by now carry those of another reading. The rule is read after the kind.
+  const cached = (led || inPool(engine, domain)) && atomic.load<u32>(route, ROUTE_KIND) == ROUTE_TRANSLATE;
+  if (cached && ((iova + load<u64>(route, ROUTE_BIAS)) & load<u64>(route, ROUTE_HIGH)) == 0) {
     if (Fill.walked(port, route, iova, hpa, lg2, DATA_VALID | <u64>perm)) atomic.store<u32>(domain, 1, DOMAIN_FRAGMENTED);
   }
   store<u64>(load<u32>(port, PORT_LANE_RESULTS) + (lane << 3), hpa | (<u64>lg2 << RESULT_RUN_SHIFT));

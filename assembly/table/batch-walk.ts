@@ -178,7 +178,7 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
       const request = Request.at(requests, index);
       const route = Route.at(routes, routeMask, Request.route(request));
       const domain = Route.domain(domains, route);
-      const walked = load<u32>(route, ROUTE_KIND) == ROUTE_TRANSLATE && Request.wellFormed(request);
+      const walked = atomic.load<u32>(route, ROUTE_KIND) == ROUTE_TRANSLATE && Request.wellFormed(request);
       if (!walked || Walker.of(domain) != walker) {
         store<u32>(kept, index);
         kept += 4;

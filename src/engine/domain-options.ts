@@ -64,12 +64,12 @@ export function domainFlags(
   if ((options & ~L.OPTIONS) !== 0) bad("has bits that are no option", "options", options);
   if (stage2 !== undefined) {
     if (guestRoot === undefined) bad("needs a guest's table (guestRoot) above it", "stage2", stage2);
-    if (word(stage2, L.DOMAIN_STATE) === 0) bad("is no domain", "stage2", stage2);
+    if (word(stage2, L.DOMAIN_STATE) !== L.DOMAIN_LIVE) bad("is no domain", "stage2", stage2);
     if (word(stage2, L.DOMAIN_FLAGS) & (L.DOMAIN_NESTED | L.DOMAIN_HALVES)) bad("has two stages or halves itself", "stage2", stage2);
   }
   if (upper !== undefined) {
     if (guestRoot === undefined) bad("needs a guest's table (guestRoot) beside it", "upper", upper);
-    if (word(upper, L.DOMAIN_STATE) === 0) bad("is no domain", "upper", upper);
+    if (word(upper, L.DOMAIN_STATE) !== L.DOMAIN_LIVE) bad("is no domain", "upper", upper);
     if (!HALVES.has(format) || !HALVES.has(word(upper, L.DOMAIN_FORMAT))) bad("and the domain must be Arm stage 1", "upper", upper);
     if (((word(upper, L.DOMAIN_FLAGS) ^ marks) & MARKS) !== 0) bad("treats accessed and dirty bits otherwise", "upper", upper);
     if (!(word(upper, L.DOMAIN_FLAGS) & L.DOMAIN_GUEST)) bad("is no guest's table", "upper", upper);

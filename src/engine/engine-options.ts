@@ -11,6 +11,8 @@ export interface EngineOptions {
   routes?: number;
   /** Most domains at once. Default 1024. */
   domains?: number;
+  /** Most PASID tables of guests at once. Default 32. */
+  pasidTables?: number;
   ports?: {
     /** Most ports at once. Default 8. */
     count?: number;
@@ -38,11 +40,13 @@ const lg2 = (n: number): number => 31 - Math.clz32(n);
 /** The sizes in the order in which the module takes them. Throws EngineError BAD_OPTION naming the field. */
 export function engineSizes(options: EngineOptions): [
   slots: number, routesLg2: number, domains: number, ports: number, setsLg2: number, lanes: number, faults: number, firstId: number,
+  pasidTables: number,
 ] {
   const ports = options.ports ?? {};
   const slots = integerIn("slots", options.slots ?? 1024, 1, 1 << 20);
   const routes = powerOfTwo("routes", options.routes ?? 4096, 8, 1 << 20);
   const domains = integerIn("domains", options.domains ?? 1024, 1, 1 << 16);
+  const pasidTables = integerIn("pasidTables", options.pasidTables ?? 32, 0, 1 << 16);
   const count = integerIn("ports.count", ports.count ?? 8, 1, 1024);
   const sets = powerOfTwo("ports.iotlbSets", ports.iotlbSets ?? 1024, 2, 1 << 20);
   const lanes = integerIn("ports.lanes", ports.lanes ?? 4096, 16, 1 << 20);
@@ -50,5 +54,5 @@ export function engineSizes(options: EngineOptions): [
   const faults = powerOfTwo("ports.faults", ports.faults ?? 1024, 4, 1 << 20);
   const firstId = integerIn("firstIotlbId", options.firstIotlbId ?? 2, 2, L.ID_LIMIT - 2);
   if (firstId % 2 !== 0) throw new EngineError("BAD_OPTION", `must be even, not ${firstId}`, "firstIotlbId", firstId);
-  return [slots, lg2(routes), domains, count, lg2(sets), lanes, faults, firstId];
+  return [slots, lg2(routes), domains, count, lg2(sets), lanes, faults, firstId, pasidTables];
 }

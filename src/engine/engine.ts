@@ -8,6 +8,7 @@ import { EngineError, integerIn } from "./errors.js";
 import * as L from "./layout.js";
 import { placeEngine, type Placement } from "./memory.js";
 import { instantiate, loadModule, type EngineExports } from "./module.js";
+import { pasidTableArguments, routePasid, type PasidTableOptions } from "./pasid-tables.js";
 import { readPorts, type PortView } from "./port-records.js";
 import { appendLeafRun, MOST_AREAS, readLeafRuns, readRanges, writeAreas, type LeafRun, type MergeArea, type Range } from "./records.js";
 import { hostHere, mayBlock, type EngineToken } from "./token.js";
@@ -15,6 +16,7 @@ import { readWalk, type Walk } from "./walk-record.js";
 
 export type { DomainOptions } from "./domain-options.js";
 export type { EngineOptions } from "./engine-options.js";
+export type { PasidTableOptions } from "./pasid-tables.js";
 export type { LeafRun, MergeArea, Range } from "./records.js";
 
 const SLOT_KINDS = { memory: L.SLOT_MEMORY, zero: L.SLOT_ZERO, device: L.SLOT_DEVICE } as const;
@@ -129,6 +131,48 @@ export class Engine extends EngineAccess {
     }
     if (domain === L.DOMAIN_NO_FRAME) throw new EngineError("NO_FRAMES", "no frame is left for the root table (option `memory.arena`)");
     return domain;
+  }
+
+  /**
+   * Makes a table that says for each PASID of the rids that it is attached to where DMA goes: its index. Throws EngineError
+   * NO_DOMAINS, BAD_ARGUMENT.
+   */
+  createPasidTable(options: PasidTableOptions): number {
+    const given = pasidTableArguments(options, (index, offset) => this.#domainWord(index, offset));
+    const table = this.exports.createPasidTable(this.address, ...given) >>> 0;
+    if (table === L.DOMAIN_BUSY || table === L.DOMAIN_STALLED) this.#settled(table === L.DOMAIN_BUSY ? L.STATUS_BUSY : L.STATUS_STALLED);
+    if (table === L.DOMAIN_NONE) throw new EngineError("NO_DOMAINS", "no PASID table is left, or no domains for its entries (options `pasidTables`, `domains`)");
+    return table;
+  }
+
+  /** L.STATUS_OK, or unchanged: L.STATUS_IN_SECTION, L.STATUS_ATTACHED (a rid still uses it). */
+  destroyPasidTable(table: number): number {
+    return this.#settled(this.exports.destroyPasidTable(this.address, this.#table(table)));
+  }
+
+  /**
+   * All DMA of a rid, whose route without PASID this is, goes where the table says: what its PASIDs led to before, they do not any
+   * more, and routes with a PASID are not attached (L.STATUS_ATTACHED). Blocking or attaching `route` takes the table away.
+   * L.STATUS_OK, or L.STATUS_IN_SECTION. Throws EngineError BAD_ARGUMENT.
+   */
+  attachPasidTable(route: number, table: number): number {
+    if (routePasid(this, route) !== L.NO_PASID) throw new EngineError("BAD_ARGUMENT", "is no route without PASID", "route", route);
+    return this.#settled(this.exports.attachPasidTable(this.address, route, this.#table(table)));
+  }
+
+  /** The guest has changed the entry of that PASID, or any entry: nothing goes by the old one afterwards. L.STATUS_OK or L.STATUS_IN_SECTION. */
+  dropPasids(table: number, pasid: number = L.NO_PASID): number {
+    return this.#settled(this.exports.dropPasids(this.address, this.#table(table), pasid));
+  }
+
+  /** The guest has changed first..last of that PASID's page tables, or any of them. L.STATUS_OK or L.STATUS_IN_SECTION. */
+  invalidatePasid(table: number, pasid: number, first?: bigint, last?: bigint): number {
+    const whole = first === undefined || last === undefined ? 1 : 0;
+    return this.#settled(this.exports.invalidatePasid(this.address, this.#table(table), pasid, first ?? 0n, last ?? 0n, whole));
+  }
+
+  #table(table: number): number {
+    return integerIn("table", table, 0, this.word(L.ENGINE_PASID_TABLE_CAPACITY) - 1);
   }
 
   /** A word of a domain's record; 0 for an index that is none. */

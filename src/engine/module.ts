@@ -4,7 +4,7 @@
 /** The exports of assembly/index.ts. u64 arguments are bigint; u32 results arrive signed. */
 export interface EngineExports {
   createEngine(engine: number, length: number, slots: number, routesLg2: number, domains: number, ports: number,
-    portSetsLg2: number, portLanes: number, portFaults: number, firstId: number): number;
+    portSetsLg2: number, portLanes: number, portFaults: number, firstId: number, pasidTables: number): number;
   addSlot(engine: number, first: bigint, last: bigint, offset: number, kind: number): number;
   removeSlot(engine: number, first: bigint): number;
   slotAt(engine: number, hpaLow: number, hpaHigh: number): number;
@@ -16,6 +16,12 @@ export interface EngineExports {
   attachRoute(engine: number, route: number, domain: number): number;
   createDomain(engine: number, format: number, levels: number, rule: number, widthLg2: number, outputLg2: number,
     flags: number, root: bigint, reservedTable: bigint, reservedLeaf: bigint, stage2: number, upper: number): number;
+  createPasidTable(engine: number, kind: number, root: bigint, bits: number, layout: number, without: number, stage2: number,
+    outputLg2: number, flags: number, cache: number): number;
+  destroyPasidTable(engine: number, table: number): number;
+  attachPasidTable(engine: number, route: number, table: number): number;
+  dropPasids(engine: number, table: number, pasid: number): number;
+  invalidatePasid(engine: number, table: number, pasid: number, first: bigint, last: bigint, whole: number): number;
   destroyDomain(engine: number, domain: number): number;
   flushDomain(engine: number, domain: number): number;
   invalidateDomain(engine: number, domain: number, first: bigint, last: bigint): number;

@@ -33,7 +33,7 @@ export function hostOptions(spec: HostSpec): HostOptions {
     memory: memory && given({ ram: small(memory.ram), arena: small(memory.arena), shared: memory.shared }),
     iommus: iommus?.map(iommuOptions), devices: devices?.map(deviceOptions),
     lockLimit: lockLimit === undefined ? undefined : BigInt(lockLimit), strictAttach, accounting,
-    slots: small(spec.slots), routes: small(spec.routes), domains: small(spec.domains),
+    slots: small(spec.slots), routes: small(spec.routes), domains: small(spec.domains), pasidTables: small(spec.pasidTables),
     ports: numbers(ports),
   }) as HostOptions;
 }

@@ -28,6 +28,7 @@ export interface HostSpec {
   readonly slots?: NumberText;
   readonly routes?: NumberText;
   readonly domains?: NumberText;
+  readonly pasidTables?: NumberText;
   readonly ports?: Readonly<Partial<Record<"count" | "iotlbSets" | "lanes" | "faults", NumberText>>>;
 }
 

@@ -124,7 +124,7 @@ const host = object({}, {
   memory: object({}, { ram: ref("number"), arena: ref("number"), shared: flag }),
   iommus: list(iommu, 1), devices: list(device), lockLimit: ref("number"), strictAttach: flag,
   accounting: { enum: ["ioasid", "fd"] },
-  slots: ref("number"), routes: ref("number"), domains: ref("number"),
+  slots: ref("number"), routes: ref("number"), domains: ref("number"), pasidTables: ref("number"),
   ports: object({}, { count: ref("number"), iotlbSets: ref("number"), lanes: ref("number"), faults: ref("number") }),
 }, "The simulated machine, with the options of createHost.");
 

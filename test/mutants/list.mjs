@@ -5,6 +5,7 @@
 // top table is a route which is not told of the table it now leads to.
 import { FORMATS } from "./formats.mjs";
 import { TABLES } from "./tables.mjs";
+import { PASIDS } from "./pasids.mjs";
 import { TRANSLATION } from "./translation.mjs";
 
-export const MUTANTS = [...FORMATS, ...TABLES, ...TRANSLATION];
+export const MUTANTS = [...FORMATS, ...TABLES, ...TRANSLATION, ...PASIDS];

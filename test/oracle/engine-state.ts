@@ -1,13 +1,13 @@
 // What the engine's memory says of its domains, routes, ports and invalidations, read as plain words for the oracles.
 // May import the layout constants, the reference and memory-words.ts; ranges are first..last, inclusive.
 import {
-  DOMAIN_ACCESS_FAULT, DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_ID,
-  DOMAIN_INPUT_LG2, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_NESTED, DOMAIN_OUTPUT_LG2, DOMAIN_RESERVED_LEAF,
+  DOMAIN_ACCESS_FAULT, DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_ID, DOMAIN_LIVE,
+  DOMAIN_INPUT_LG2, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_NESTED, DOMAIN_OUTPUT_LG2, DOMAIN_PASID, DOMAIN_RESERVED_LEAF,
   DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, DOMAIN_SMALL_LG2, DOMAIN_STAGE2,
-  DOMAIN_STATE, DOMAIN_UPPER, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS,
-  ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ID_LIMIT, OPTIONS, PORT_HASH_SHIFT, PORT_IOTLB, PORT_STATE,
+  DOMAIN_STATE, DOMAIN_TABLE, DOMAIN_UPPER, DOMAIN_USERS, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_LOCK, ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES, ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS,
+  ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ID_LIMIT, OPTIONS, PASID_TABLE_BYTES, PASID_TABLE_STAGE2, PASID_TABLE_STATE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_STATE,
   RING_CLEAR, RING_DROP_IDS, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_FIRST, ROUTE_KIND,
-  ROUTE_NEXT, ROUTE_SECOND, ROUTE_TRANSLATE, TAG_ID_SHIFT,
+  ROUTE_NEXT, ROUTE_SECOND, ROUTE_TABLE, ROUTE_TRANSLATE, TAG_ID_SHIFT,
 } from "../../src/engine/layout.js";
 import { slotMemory } from "./guest-memory.js";
 import { readU32, readU64, wordsOf } from "./memory-words.js";
@@ -59,7 +59,7 @@ export function liveDomains(engine: EngineView): LiveDomain[] {
   const live: LiveDomain[] = [];
   for (let index = 0; index < header(engine, ENGINE_DOMAIN_CAPACITY); index++) {
     const record = base + index * DOMAIN_BYTES;
-    if (words[(record + DOMAIN_STATE) >>> 2]) live.push(readDomain(engine, index, record));
+    if (words[(record + DOMAIN_STATE) >>> 2] === DOMAIN_LIVE) live.push(readDomain(engine, index, record));
   }
   return live;
 }
@@ -166,6 +166,71 @@ function checkClassWords(engine: EngineView, index: number, domain: LiveDomain):
     const held = readU64(engine.memory, route + offset);
     if (wanted.includes(held)) continue;
     throw new OracleError(`route ${index} carries ${hex(held)}, domain ${domain.index} has ${wanted.map(hex).join()}`);
+  }
+}
+
+/** Looks at the lock before a port that holds it counts as one that never gives it back. */
+const MOST_LOOKS = 1e6;
+
+/** Runs `look` while no port publishes an entry of a PASID table: with the engine's lock, unless a change or a port that is stuck has it. */
+export function withoutPublications(engine: EngineView, look: () => void): void {
+  const words = new Int32Array(engine.memory.buffer);
+  const lock = (engine.address + ENGINE_LOCK) >>> 2;
+  let holder = Atomics.compareExchange(words, lock, 0, 1);
+  for (let looks = MOST_LOOKS; holder !== 0 && holder !== 1 && looks > 0; looks--) holder = Atomics.compareExchange(words, lock, 0, 1);
+  try {
+    look();
+  } finally {
+    if (holder === 0) Atomics.store(words, lock, 0);
+  }
+}
+
+export function hasPasidTables(engine: EngineView): boolean {
+  const words = wordsOf(engine.memory);
+  const base = header(engine, ENGINE_PASID_TABLES);
+  for (let n = 0; n < header(engine, ENGINE_PASID_TABLE_CAPACITY); n++) {
+    if (words[(base + n * PASID_TABLE_BYTES + PASID_TABLE_STATE) >>> 2]) return true;
+  }
+  return false;
+}
+
+/** 1 + the PASID table that the rid of a route is attached to, 0 for none. */
+export function tableOfRid(engine: EngineView, route: number): number {
+  const key = (index: number): bigint => readU64(engine.memory, header(engine, ENGINE_ROUTE_KEYS) + index * 8);
+  const rid = key(route) >> 33n;
+  for (let index = 1; index <= header(engine, ENGINE_ROUTE_MASK); index++) {
+    if (key(index) === ((rid << 33n) | 0x1_0000_0000n)) return readU32(engine.memory, header(engine, ENGINE_ROUTES) + index * ROUTE_BYTES + ROUTE_TABLE);
+  }
+  return 0;
+}
+
+/**
+ * Entries of PASID tables: a published one is nested on its table's stage 2, no two of a table are of one PASID, and routes that
+ * lead there are of rids that the table serves. Users of every domain are those that there are.
+ */
+export function checkPools(engine: EngineView, domains: readonly LiveDomain[]): void {
+  const word = (index: number, offset: number): number => readU32(engine.memory, header(engine, ENGINE_DOMAINS) + index * DOMAIN_BYTES + offset);
+  const users = new Map<number, number>();
+  const seen = new Set<string>();
+  for (const { index } of domains) {
+    const flags = word(index, DOMAIN_FLAGS);
+    for (const [flag, offset] of [[DOMAIN_NESTED, DOMAIN_STAGE2], [DOMAIN_HALVES, DOMAIN_UPPER]] as const) {
+      if (flags & flag) users.set(word(index, offset), (users.get(word(index, offset)) ?? 0) + 1);
+    }
+    const table = word(index, DOMAIN_TABLE);
+    if (table === 0 || !(flags & DOMAIN_NESTED)) continue;
+    const key = `PASID ${word(index, DOMAIN_PASID)} of PASID table ${table - 1}`;
+    if (seen.has(key)) throw new OracleError(`${key} is published twice`);
+    seen.add(key);
+    const record = header(engine, ENGINE_PASID_TABLES) + (table - 1) * PASID_TABLE_BYTES;
+    if (word(index, DOMAIN_STAGE2) !== readU32(engine.memory, record + PASID_TABLE_STAGE2)) throw new OracleError(`${key} lies above another stage 2`);
+    for (let route = word(index, DOMAIN_ROUTES); route !== 0; route = readU32(engine.memory, header(engine, ENGINE_ROUTES) + route * ROUTE_BYTES + ROUTE_NEXT)) {
+      if (tableOfRid(engine, route) !== table) throw new OracleError(`route ${route} is led by ${key}, which its rid has not`);
+    }
+  }
+  for (const { index } of domains) {
+    const counted = word(index, DOMAIN_USERS);
+    if (counted !== (users.get(index) ?? 0)) throw new OracleError(`domain ${index} counts ${counted} users, has ${users.get(index) ?? 0}`);
   }
 }
 

@@ -7,7 +7,7 @@
 import {
   PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES,
 } from "../../src/engine/layout.js";
-import { liveDomains, type EngineView, type LiveDomain } from "./engine-state.js";
+import { hasPasidTables, liveDomains, type EngineView, type LiveDomain } from "./engine-state.js";
 import { expectNoLeaks } from "./frame-leaks.js";
 import { readU32, readU64 } from "./memory-words.js";
 import { checkIotlb, ModelIotlb } from "./model-iotlb.js";
@@ -16,7 +16,7 @@ import { expectAnswer } from "./results.js";
 /** Methods that change what is translated; those that an engine does not have are left out. */
 const CONTROL = [
   "map", "mapMany", "unmap", "unmapMany", "createDomain", "destroyDomain", "flushDomain", "attachRoute", "blockRoute",
-  "identityRoute", "invalidate", "merge", "mergeAll", "trackDirty", "collectDirty",
+  "identityRoute", "invalidate", "createPasidTable", "destroyPasidTable", "attachPasidTable", "dropPasids", "invalidatePasid", "merge", "mergeAll", "trackDirty", "collectDirty",
 ] as const;
 /** Kept translations, and raw ways, looked at after each control call. */
 const BUDGET = 256;
@@ -73,6 +73,8 @@ class EngineOracle {
 
   answered(iova: bigint, route: number, need: number, result: bigint): void {
     if (!this.enabled) return;
+    // A translation may have published the entry of a PASID table.
+    if (hasPasidTables(this.engine)) this.domains = null;
     expectAnswer(this.engine, this.domainsByIndex(), { iova, route, need }, result);
     if (++this.calls % OBSERVE_EVERY === 0) this.model.observe();
   }

@@ -7,7 +7,7 @@
 // A translation whose table entries are word for word those of its last walk is not walked again, which is sound because
 // a walk reads nothing else. What a port fills and evicts between two observations is not seen.
 import {
-  checkRoutes, covers, dropsSince, hex, idOwners, liveDomains, ringHead, TAG_PAGES, type Drop, type EngineView, type IdOwner,
+  checkPools, checkRoutes, covers, dropsSince, hex, idOwners, liveDomains, ringHead, TAG_PAGES, withoutPublications, type Drop, type EngineView, type IdOwner,
 } from "./engine-state.js";
 import { makeKept, verifyKept, type Kept } from "./kept.js";
 import { PortCopies, type ObservedPort } from "./port-copies.js";
@@ -98,9 +98,14 @@ export class ModelIotlb {
    * entry that a port still holds contradicts the reference walk. Throws an OracleError otherwise.
    */
   check(budget = Infinity): void {
+    withoutPublications(this.engine, () => this.checkNow(budget));
+  }
+
+  private checkNow(budget: number): void {
     const domains = liveDomains(this.engine);
     this.owners = idOwners(domains);
     checkRoutes(this.engine, domains, budget === Infinity);
+    checkPools(this.engine, domains);
     for (const port of this.observe()) this.checkPort(port, budget);
     if (budget === Infinity) this.wayCursor = 0;
     else this.wayCursor += budget;

@@ -5,7 +5,7 @@ import {
   RESULT_FAULT_BIT, RESULT_IDENTITY_BIT, RESULT_LEVEL_SHIFT, RESULT_RUN_SHIFT, ROUTE_BLOCKED, ROUTE_BYTES, ROUTE_DOMAIN,
   ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE,
 } from "../../src/engine/layout.js";
-import { header, hex, OracleError, type EngineView, type LiveDomain } from "./engine-state.js";
+import { header, hex, OracleError, tableOfRid, type EngineView, type LiveDomain } from "./engine-state.js";
 import { readU32 } from "./memory-words.js";
 import { leafIsDirty } from "./reference/marks.js";
 import { walkReference } from "./reference/walk.js";
@@ -43,6 +43,11 @@ function checkTranslated(domain: LiveDomain, asked: AskedTranslation, result: bi
   return wrote && !leafIsDirty(domain.table, asked.iova) ? "was granted a write that left the leaf clean" : null;
 }
 
+/** What a guest's PASID table says is a guest's memory; but it never bypasses all tables. */
+function checkUnpublished(result: bigint): string | null {
+  return isFault(result) || (result >> RESULT_IDENTITY_BIT) === 0n ? null : "must not be the identity";
+}
+
 function checkAnswer(
   engine: EngineView, domains: ReadonlyMap<number, LiveDomain>, asked: AskedTranslation, result: bigint, guests: boolean,
 ): string | null {
@@ -50,7 +55,7 @@ function checkAnswer(
   if (asked.route === ROUTE_NONE || asked.route > header(engine, ENGINE_ROUTE_MASK)) return checkRefusal(result, REASON_NO_ROUTE);
   const record = header(engine, ENGINE_ROUTES) + asked.route * ROUTE_BYTES;
   const kind = readU32(engine.memory, record + ROUTE_KIND);
-  if (kind === ROUTE_BLOCKED) return checkRefusal(result, REASON_BLOCKED);
+  if (kind === ROUTE_BLOCKED) return tableOfRid(engine, asked.route) !== 0 ? checkUnpublished(result) : checkRefusal(result, REASON_BLOCKED);
   if (kind === ROUTE_IDENTITY) {
     const isIdentity = (result >> RESULT_IDENTITY_BIT) === 1n && BigInt.asUintN(HPA_BITS, result ^ asked.iova) === 0n;
     return isIdentity ? null : "must be the identity";

@@ -24,11 +24,11 @@ export class OtherThread {
   messages: unknown[] = [];
   private ends: unknown[] = [];
 
-  private constructor(readonly group: WorkerGroup, readonly worker: Worker, readonly thread: number, private readonly signal: Int32Array) {}
+  private constructor(readonly group: WorkerGroup, readonly worker: Worker, readonly thread: number, readonly signal: Int32Array) {}
 
   /** Resolves when the thread is inside the section that its job opens, or has told so by other means. */
   static async start(engine: Engine, job: string, data: object = {}): Promise<OtherThread> {
-    const signal = new Int32Array(new SharedArrayBuffer(8));
+    const signal = new Int32Array(new SharedArrayBuffer(128));
     const heard: unknown[] = [];
     const ends: unknown[] = [];
     let worker: Worker | undefined;

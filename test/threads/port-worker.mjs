@@ -85,6 +85,28 @@ const JOBS = {
     tell(signal, LEFT);
   },
 
+  /**
+   * Asks for random PASIDs in sections until told; words 2 + n of signal say what PASID n's last finished change led to. Inside a
+   * section that, or the change that now waits for it, is what an answer may be.
+   */
+  pasids({ port, routes, signal, iova, first, pages }) {
+    let [answers, stale] = [0, 0];
+    tell(signal, INSIDE);
+    while (!Atomics.load(signal, 1)) {
+      port.batch(() => {
+        for (let tries = 0; tries < 64; tries++) {
+          const n = (answers * 7 + tries) % routes.length;
+          const led = Atomics.load(signal, 2 + n);
+          const page = (translate(port, routes[n], iova) - first) / 4096;
+          answers++;
+          if (page !== led % pages && page !== (led + 1) % pages) stale++;
+        }
+      });
+    }
+    parentPort.postMessage({ answers, stale, walks: port.counters.walks });
+    tell(signal, LEFT);
+  },
+
   /** Calls map and unmap by the raw exports, beside the host's thread: how often each answered what. */
   mutate({ engine, signal, domain, calls }) {
     const { exports, address } = engine;

@@ -121,7 +121,7 @@ const DEVICE: Required<Omit<DeviceSpec, "parent">> & Record<Exclude<keyof Device
 const MEDIATED: readonly DeviceSpec[] = [{ name: "dsa0", rid: 1 }, { name: "mdev1", parent: "dsa0", pasids: "default" }];
 const HOST: Required<HostSpec> & Record<Exclude<keyof HostOptions, "ram" | "firstIotlbId" | "module">, unknown> = {
   memory: { ram: 0x10000, arena: "0x1000000", shared: false }, iommus: [IOMMU], devices: [DEVICE, ...MEDIATED], lockLimit: "0xffffffffffffffff", strictAttach: true,
-  accounting: "fd", slots: 64, routes: 64, domains: 64, ports: { count: 1, iotlbSets: 64, lanes: 64, faults: 64 },
+  accounting: "fd", slots: 64, routes: 64, domains: 64, pasidTables: 2, ports: { count: 1, iotlbSets: 64, lanes: 64, faults: 64 },
 };
 const STEPS: readonly Step[] = [
   { open: "/dev/vfio/3" }, { open: "/dev/ioasid", as: "fd" }, { open: "/dev/vfio/devices/dev1", as: "dev" },
