@@ -127,9 +127,12 @@ export class Device {
     if (!this.hasTable) this.#lead(attachment);
   }
 
-  /** The same for all, after a PASID table that had them. */
+  /** The same for all, after a PASID table that had them: what was invalidated meanwhile was invalidated there. */
   leadPasids(): void {
-    for (const attachment of this.pasids.values()) this.#lead(attachment);
+    for (const attachment of this.pasids.values()) {
+      attachment.space.domain!.invalidate();
+      this.#lead(attachment);
+    }
   }
 
   #lead({ space, ppasid }: PasidAttachment): void {
