@@ -66,7 +66,7 @@ export const IOASID_EXT_USER_PGTABLE = 6;
 export const IOASID_EXT_DIRTY_TRACKING = 7;
 export const IOASID_EXT_MULTIDEV_GROUP = 8;
 /** `IOASID_BIND_PASID_TABLE`. */
-export const IOASID_EXT_PASID_TABLE = 9;
+export const IOASID_EXT_PASID_TABLE = 10;
 export const IOASID_INVALIDATE_ALL = 0;
 export const IOASID_INVALIDATE_RANGE = 1;
 export const IOASID_INVALIDATE_PASID = 2;
