@@ -105,10 +105,9 @@ function takeEntry(space: Ioasid, entry: Invalidation, at: string): Target {
     throw refused("EOPNOTSUPP", `${at}caches`, `${show(caches)} is none of IOTLB (1), DEVICE_TLB (2), PASID (4)`, caches, "leave it out for all of them");
   }
   if (device !== undefined) checkDevice(space, `${at}device`, takeU32(ENTRY, `${at}device`, device));
-  const known = takeU32(ENTRY, `${at}granularity`, granularity);
-  if (known !== IOASID_INVALIDATE_RANGE) refuseFields(entry, at, ["iova", "size"], "RANGE (1)");
-  switch (known) {
+  switch (takeU32(ENTRY, `${at}granularity`, granularity)) {
     case IOASID_INVALIDATE_ALL:
+      refuseFields(entry, at, ["iova", "size"], "RANGE (1)");
       refuseFields(entry, at, ["pasid"], "PASID (2), or RANGE (1)");
       return { range: undefined, pasid: undefined, entry: true };
     case IOASID_INVALIDATE_RANGE: {
@@ -119,6 +118,7 @@ function takeEntry(space: Ioasid, entry: Invalidation, at: string): Target {
       return { range, pasid: needed ? takePasid(space, entry, at) : undefined, entry: ((wanted ?? TLBS) & IOASID_CACHE_PASID) !== 0 };
     }
     case IOASID_INVALIDATE_PASID:
+      refuseFields(entry, at, ["iova", "size"], "RANGE (1)");
       return { range: undefined, pasid: takePasid(space, entry, at), entry: ((wanted ?? CACHES) & IOASID_CACHE_PASID) !== 0 };
     default:
       throw refused("EOPNOTSUPP", `${at}granularity`, `${show(granularity)} is not ALL (0), RANGE (1) or PASID (2)`, granularity, "leave it out for ALL");
