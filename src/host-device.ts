@@ -79,7 +79,8 @@ export class HostDevice {
     const { pageRequests } = this.#device;
     const binding = () => this.#host.labelOf(name);
     const reported = () => this.#host.drainFaults();
-    return new DmaView(this.#host.engine, this.#host.port, { name, binding, route, pasid: pasid ?? (() => undefined), pageRequests, reported }, wait);
+    const requester = { name, binding, route, pasid: pasid ?? (() => undefined), pageRequests, reported, written: this.#host.process.writes };
+    return new DmaView(this.#host.engine, this.#host.port, requester, wait);
   }
 
   #fixed(requester: Requester): () => number {

@@ -26,6 +26,8 @@ export interface Requester {
   pageRequests: boolean;
   /** Something was put in the queue of what devices report. */
   reported(): void;
+  /** Who is told what views of the host's thread have written, in memory offsets; nobody on other threads. */
+  written?: { readonly watching: number; wrote(first: number, last: number): void } | undefined;
 }
 
 export type Move = (memory: Uint8Array, offset: number, at: number, n: number) => void;
@@ -78,11 +80,19 @@ export class DmaAccess {
   make({ iova, length, access, move }: Attempt): DmaFault | undefined {
     try {
       this.#translateAndMove(iova, length, access, move);
+      const { written } = this.#requester;
+      if (access === "w" && written !== undefined && written.watching > 0) this.#tell(written);
       return undefined;
     } catch (error) {
       if (error instanceof DmaFault) return error;
       throw error;
     }
+  }
+
+  /** What the access that was made last has written. */
+  #tell(written: NonNullable<Requester["written"]>): void {
+    const [offsets, lengths] = [[...this.#offsets], [...this.#lengths]];
+    for (const [n, offset] of offsets.entries()) written.wrote(offset, offset + lengths[n]! - 1);
   }
 
   /** The refusals of an access, from `first` on and one a page, for which pages could be asked: up to one for which they could not. */

@@ -1,8 +1,11 @@
 // A guest's own page table, as it says that it is, checked against what an IOMMU can walk above kernel-managed tables: the
 // options of its domain, or why not. VT-d 3.6, 3.8, 9.6; AMD-Vi 2.2.6; SMMUv3 3.4, 5.4; Arm ARM D8.2.
-// Imports the engine's layout and types, the model's types, and structures/ for the geometry of Arm tables.
+// Imports the engine's layout and types, the model's types, the checks of fields, and structures/ for the geometry of Arm tables.
 import type { DomainOptions } from "../engine/engine.js";
 import * as L from "../engine/layout.js";
+import {
+  badAddress, checkFormat, integerRule, oneOf, readFormat, refuse, type FormatRefusal, type FormatRules,
+} from "./format-fields.js";
 import type { IommuModel } from "./model.js";
 import { STAGE1_FORMATS, stage1Levels } from "./structures/smmuv3-cd.js";
 import { startTableLg2 } from "./structures/smmuv3-ste.js";
@@ -33,40 +36,21 @@ export interface ArmGuestTable {
 export type GuestTableFormat = X86GuestTable | ArmGuestTable;
 export type GuestTableKind = GuestTableFormat["kind"];
 
-export interface GuestTableRefusal {
-  /** "invalid": no IOMMU takes this. "unsupported": this one, as it is set up, does not. */
-  readonly kind: "unsupported" | "invalid";
-  /** "format", "format.<field>" or "addr". */
-  readonly field: string;
-  readonly reason: string;
-  readonly hint: string;
-}
+export type GuestTableRefusal = FormatRefusal;
 
-/** What a field must be. An optional one may be absent or undefined. */
-interface Rule {
-  readonly optional: boolean;
-  readonly must: string;
-  readonly holds: (value: unknown) => boolean;
-}
-
-const oneOf = (values: readonly unknown[], optional = false): Rule =>
-  ({ optional, must: `one of ${values.join(", ")}`, holds: (value) => values.includes(value) });
 const FLAG = oneOf([true, false], true);
 /** T0SZ 16 to 39 (SMMUv3 5.4, without small tables and 52-bit addresses). */
-const INPUT_WIDTH: Rule = {
-  optional: false, must: "an integer in 25..48", holds: (value) => Number.isInteger(value) && Number(value) >= 25 && Number(value) <= 48,
-};
+const INPUT_WIDTH = integerRule(25, 48);
 /** IPS (5.4); 52 bits need larger descriptors. */
 const OUTPUT_WIDTHS = [32, 36, 40, 42, 44, 48];
 
-const FIELDS: Readonly<Record<GuestTableKind, Readonly<Record<string, Rule>>>> = {
+const FIELDS: FormatRules<GuestTableKind> = {
   "x86-64": { levels: oneOf([4, 5]), writeProtect: FLAG },
   "aarch64-stage1": {
     granule: oneOf([4096, 16384, 65536]), inputWidth: INPUT_WIDTH, outputWidth: oneOf(OUTPUT_WIDTHS, true), hardwareAccessed: FLAG,
     hardwareDirty: FLAG,
   },
 };
-const KINDS = Object.keys(FIELDS).join(", ");
 
 /**
  * Options of a domain that walks the table at `addr` of the parent's address space; the caller adds `stage2`, the parent's
@@ -79,34 +63,9 @@ export function guestTable(model: IommuModel, format: GuestTableFormat, addr: bi
   return given.kind === "x86-64" ? x86Table(model, given, addr) : armTable(model, given, addr);
 }
 
-/** A copy of what may be a format: an object of the caller's may answer otherwise the next time. Anything else stays as it is. */
-export function readFormat(format: GuestTableFormat): GuestTableFormat {
-  return typeof format === "object" && format !== null && !Array.isArray(format) ? { ...format } : format;
-}
-
 /** Why no IOMMU takes the format; undefined when some does. */
 export function badFormat(format: GuestTableFormat): GuestTableRefusal | undefined {
-  if (typeof format !== "object" || format === null || Array.isArray(format)) {
-    return refuse("invalid", "format", `must be an object, not ${show(format)}`, `it has a kind, one of ${KINDS}`);
-  }
-  return badKind(format.kind) ?? badFields(FIELDS[format.kind], format);
-}
-
-function refuse(kind: GuestTableRefusal["kind"], field: string, reason: string, hint: string): GuestTableRefusal {
-  return { kind, field, reason, hint };
-}
-
-/** Any value, short enough for a message. */
-function show(value: unknown): string {
-  if (value === undefined) return "absent";
-  if (typeof value === "object" && value !== null) return Array.isArray(value) ? "an array" : "an object";
-  return typeof value === "function" ? "a function" : String(value).slice(0, 40);
-}
-
-function badKind(kind: unknown): GuestTableRefusal | undefined {
-  const field = "format.kind";
-  if (typeof kind !== "string") return refuse("invalid", field, `must be a string, not ${show(kind)}`, `kinds are ${KINDS}`);
-  return Object.hasOwn(FIELDS, kind) ? undefined : refuse("unsupported", field, `"${show(kind)}" is not known`, `kinds are ${KINDS}`);
+  return checkFormat(FIELDS, format);
 }
 
 function notWalked({ preset, stage, nesting: { hardware } }: IommuModel, kind: GuestTableKind): GuestTableRefusal | undefined {
@@ -114,26 +73,6 @@ function notWalked({ preset, stage, nesting: { hardware } }: IommuModel, kind: G
   const walks = hardware.length > 0 ? `it walks ${hardware.join(", ")}` : "nest in software instead: map the child";
   const reason = `${preset} with kernel-managed tables of stage ${stage} does not walk guests' ${kind} tables`;
   return refuse("unsupported", "format.kind", reason, walks);
-}
-
-function badFields(rules: Readonly<Record<string, Rule>>, given: GuestTableFormat): GuestTableRefusal | undefined {
-  const hint = `${given.kind} has ${Object.keys(rules).join(", ")}`;
-  for (const [name, value] of Object.entries(given)) {
-    if (name === "kind" || (Object.hasOwn(rules, name) && value === undefined)) continue;
-    if (!Object.hasOwn(rules, name)) return refuse("invalid", `format.${name}`, `is no field of ${given.kind}`, hint);
-    if (!rules[name]!.holds(value)) return refuse("invalid", `format.${name}`, `must be ${rules[name]!.must}, not ${show(value)}`, hint);
-  }
-  const missing = Object.keys(rules).find((name) => !rules[name]!.optional && given[name as keyof GuestTableFormat] === undefined);
-  return missing === undefined ? undefined : refuse("invalid", `format.${missing}`, `is missing: ${rules[missing]!.must}`, hint);
-}
-
-/** The start table lies at a multiple of 2^lg2, below 2^width. */
-function badAddress(addr: bigint, lg2: number, width: number): GuestTableRefusal | undefined {
-  if (addr >> BigInt(width) !== 0n) {
-    return refuse("invalid", "addr", `must be below 2^${width}, not 0x${addr.toString(16)}`, "it is an address in the parent");
-  }
-  if (BigInt.asUintN(lg2, addr) === 0n) return undefined;
-  return refuse("invalid", "addr", `must be a multiple of ${2 ** lg2}, not 0x${addr.toString(16)}`, "a table is aligned to its size");
 }
 
 /**

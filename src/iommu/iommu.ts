@@ -1,8 +1,9 @@
 // One simulated host IOMMU: a model and the engine that it translates in. Imports engine and its own folder.
-import type { DomainOptions, Engine } from "../engine/engine.js";
+import type { DomainOptions, Engine, PasidTableOptions } from "../engine/engine.js";
 import { ROUTE_NONE } from "../engine/layout.js";
 import { Domain } from "./domain.js";
 import type { IommuModel } from "./model.js";
+import { PasidDomain } from "./pasid-domain.js";
 
 export class Iommu {
   constructor(readonly engine: Engine, readonly name: string, readonly model: IommuModel) {}
@@ -17,6 +18,11 @@ export class Iommu {
   /** A domain of a guest's table (guestRoot). Throws EngineError NO_DOMAINS, BAD_ARGUMENT or BAD_OPTION. */
   createGuestDomain(options: DomainOptions): Domain {
     return new Domain(this, this.engine.createDomain(options));
+  }
+
+  /** A domain of a guest's PASID table. Throws EngineError NO_DOMAINS. */
+  createPasidDomain(options: Omit<PasidTableOptions, "cache">): PasidDomain {
+    return new PasidDomain(this, options);
   }
 
   /** Makes sure that DMA of (rid, pasid) can be led somewhere: false when the engine has no route left. */

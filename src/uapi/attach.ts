@@ -1,12 +1,13 @@
 // What VFIO_ATTACH_IOASID and VFIO_DETACH_IOASID check before a space takes or loses a device, with and without a PASID.
-// May import device.ts, ioasid.ts, their errors, arguments.ts, errno.ts, requests.ts. RFC sections 2.2 and 4.
+// May import device.ts, ioasid.ts, pasid-table.ts, their errors, arguments.ts, errno.ts, requests.ts. RFC sections 2.2 and 4.
 
 import { takeU32 } from "./arguments.js";
 import type { Device } from "./device.js";
 import { IoctlError } from "./errno.js";
 import type { Ioasid } from "./ioasid.js";
 import { attachedBelow, isAttached, needsParent } from "./nesting-errors.js";
-import { badPasid, noPasids, pasidInUse, pasidNeedsStage1, pasidOfGroup } from "./pasid-errors.js";
+import { badPasid, noPasids, pasidInUse, pasidNeedsStage1, pasidOfGroup, pasidTableWithPasid } from "./pasid-errors.js";
+import { requireTableServes } from "./pasid-table.js";
 import {
   type AttachIoasid, type Call, IOASID_ATTACH_USER_PASID, REQUESTS, VFIO_ATTACH_IOASID, VFIO_DETACH_IOASID,
 } from "./requests.js";
@@ -36,6 +37,7 @@ export function takePasid(call: Call, { flags, userPasid }: AttachIoasid): numbe
 export function attach(device: Device, space: Ioasid, vpasid: number | undefined, dryRun: boolean): void {
   if (vpasid === undefined) checkChain(device, space);
   else checkPasid(device, space, vpasid);
+  requireTableServes(space, device);
   space.attach(device, vpasid, dryRun);
 }
 
@@ -51,6 +53,7 @@ function checkChain(device: Device, space: Ioasid): void {
 
 function checkPasid(device: Device, space: Ioasid, vpasid: number): void {
   const { kind, iommu, group, pasids } = device;
+  if (space.pasidTable !== undefined) throw pasidTableWithPasid(ATTACH, space);
   const taken = pasids.get(vpasid);
   if (taken !== undefined) throw pasidInUse(ATTACH, device, vpasid, taken.space);
   if (kind.pasids !== "user") throw noPasids(ATTACH, device);

@@ -4,7 +4,8 @@
 
 import type { DomainOptions } from "../engine/engine.js";
 import type { Domain } from "../iommu/domain.js";
-import { badFormat, guestTable, type GuestTableRefusal, readFormat } from "../iommu/guest-table.js";
+import { type FormatRefusal, readFormat } from "../iommu/format-fields.js";
+import { badFormat, guestTable, type GuestTableRefusal } from "../iommu/guest-table.js";
 import type { Iommu } from "../iommu/iommu.js";
 import { takeU64 } from "./arguments.js";
 import { type Device, modelsOf } from "./device.js";
@@ -33,13 +34,7 @@ export interface BindArguments {
  * pages), EEXIST (has a table), EFAULT (the parent does not map addr), ENOSPC, EDEADLK, and what `requireReady` throws.
  */
 export function bindTable(call: Call, space: Ioasid, arg: BindArguments, dryRun: boolean): void {
-  space.requireReady(call);
-  const { parent } = space;
-  if (parent === undefined) throw notNested(call, space.number);
-  if (space.pgtable !== undefined) throw alreadyBound(call, space);
-  if (space.areas.size > 0 || space.children.size > 0) throw inUse(call, space);
-  if (space.dirty.enabled) throw tracksWrites(call, space.number);
-  const table = takeTable(call, parent, arg);
+  const table = takeTable(call, requireEmpty(call, space), arg);
   const [refusal] = refusalsOf(table, space.devices);
   if (refusal !== undefined) throw refusedTable(call, refusal, table);
   // Not the IOMMU that the present domain was made for: its devices may have left.
@@ -54,6 +49,17 @@ export function bindTable(call: Call, space: Ioasid, arg: BindArguments, dryRun:
   // Bound only once all DMA goes there: until then the same call can be made again.
   space.replaceDomain(domain);
   space.pgtable = table;
+}
+
+/** The parent of a child that has no maps, no children and no table, so that it can get one of a guest. @throws IoctlError as `bindTable`. */
+export function requireEmpty(call: Call, space: Ioasid): Ioasid {
+  space.requireReady(call);
+  const { parent } = space;
+  if (parent === undefined) throw notNested(call, space.number);
+  if (space.guestTable !== undefined) throw alreadyBound(call, space);
+  if (space.areas.size > 0 || space.children.size > 0) throw inUse(call, space);
+  if (space.dirty.enabled) throw tracksWrites(call, space.number);
+  return parent;
 }
 
 /** The table that the arguments describe, in addresses of `parent`. What no IOMMU there walks is refused; without one, attach does. */
@@ -72,8 +78,9 @@ function refusalsOf({ addr, format }: BoundTable, devices: Iterable<Device>): Gu
   return modelsOf(devices).map((model) => guestTable(model, format, addr)).filter((answer) => "reason" in answer);
 }
 
-function refusedTable(call: Call, { kind, field, reason, hint }: GuestTableRefusal, { addr, format }: BoundTable): IoctlError {
-  const value = field === "addr" ? addr : field === "format" ? format : format[field.slice("format.".length) as keyof PgtableFormat];
+/** Of a page table, or of a table of PASIDs. */
+export function refusedTable(call: Call, { kind, field, reason, hint }: FormatRefusal, { addr, format }: { addr: bigint; format: object }): IoctlError {
+  const value = field === "addr" ? addr : field === "format" ? format : (format as Record<string, unknown>)[field.slice("format.".length)];
   return new IoctlError(kind === "unsupported" ? "EOPNOTSUPP" : "EINVAL", call.name, `${field} ${reason}`, { field, value, hint });
 }
 
@@ -92,11 +99,14 @@ export function createBoundDomain(call: Call, space: Ioasid, iommu: Iommu, { add
 /** Takes the table away: nothing is mapped then. @throws IoctlError ENOENT (none is bound), ENOMEM, ENOSPC, EDEADLK. */
 export function unbindTable(space: Ioasid): void {
   space.requireReady(UNBIND);
-  const { pgtable, domain } = space;
-  if (pgtable === undefined) throw notBound(UNBIND, "ENOENT", space);
-  if (domain?.inSection) throw inSection(UNBIND);
-  const [device] = space.devices;
-  const empty = device && space.buildShadow(UNBIND, device);
-  if (empty !== undefined) space.replaceDomain(empty);
+  if (space.pgtable === undefined) throw notBound(UNBIND, "ENOENT", space);
+  leaveTable(UNBIND, space);
   space.pgtable = undefined;
+}
+
+/** Leads the DMA that comes to a space to an empty table, in place of a guest's. @throws IoctlError ENOMEM, ENOSPC, EDEADLK. */
+export function leaveTable(call: Call, space: Ioasid): void {
+  if (space.inSection) throw inSection(call);
+  const [device] = space.devices;
+  if (device !== undefined) space.replaceDomain(space.buildShadow(call, device));
 }

@@ -61,6 +61,9 @@ export class Device {
   /** Of DMA without a PASID of the user's. */
   readonly requester: Requester;
   binding: Binding | undefined;
+  /** The device that an mdev is a share of, and the shares of this one. */
+  whole: Device | undefined;
+  readonly shares: Device[] = [];
   /** Takes work that ENQCMD brings: the device model's. False when it has no room. */
   portal: ((descriptor: Uint8Array, ppasid: number) => boolean) | undefined;
   /** The spaces that it is attached to without a PASID: each but the first is nested on the one before. The last one counts. */
@@ -114,7 +117,30 @@ export class Device {
     const { rid, pasid } = this.requester;
     const status = space === undefined ? this.#routed!.domain!.detach(rid, pasid) : space.domain!.attach(rid, pasid);
     if (status !== "ok") throw new Error(`the route of ${this.name} was refused: ${status}`);
+    if (this.hasTable) this.leadPasids();
     this.#routed = space;
+  }
+
+  /** A guest's PASID table has all its DMA: attachments with a PASID lead nothing, they say who is meant. */
+  get hasTable(): boolean {
+    return this.#routed?.pasidTable !== undefined;
+  }
+
+  /** Leads DMA with a PASID to its space. Precondition: as `route`. */
+  leadPasid(attachment: PasidAttachment): void {
+    if (!this.hasTable) this.#lead(attachment);
+  }
+
+  /** The same for all, after a PASID table that had them: what was invalidated meanwhile was invalidated there. */
+  leadPasids(): void {
+    for (const attachment of this.pasids.values()) {
+      attachment.space.domain!.invalidate();
+      this.#lead(attachment);
+    }
+  }
+
+  #lead({ space, ppasid }: PasidAttachment): void {
+    if (space.domain!.attach(this.rid, ppasid) !== "ok") throw new Error(`the route of ${this.name} was refused`);
   }
 
   /** What DMA with a vPASID carries; undefined: the driver path has nothing to put in its place. */

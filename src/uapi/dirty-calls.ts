@@ -18,7 +18,7 @@ const MOST_BITS = 2 ** 27;
 /** Does every device here sit behind an IOMMU that records writes? */
 export function canTrack(space: Ioasid): boolean {
   for (const { iommu } of space.devices) if (!iommu.model.dirtyTracking) return false;
-  return space.pgtable === undefined;
+  return space.guestTable === undefined;
 }
 
 /** Switching on makes everything clean. @throws IoctlError EINVAL, EOPNOTSUPP (an IOMMU cannot; a guest's table), EDEADLK. */
@@ -39,7 +39,7 @@ export function setTracking(space: Ioasid, { enable }: SetDirtyTracking): void {
 /** Tells all tables below whether they have to record writes now. */
 function followTracking(space: Ioasid): void {
   const { domain } = space;
-  if (domain === undefined || space.pgtable !== undefined) return;
+  if (domain === undefined || space.guestTable !== undefined) return;
   domain.trackDirty(tracksDirty(space));
   for (const child of space.children) followTracking(child);
 }
@@ -94,8 +94,8 @@ function fillBitmap(space: Ioasid, first: number, last: number, unit: number): D
 function requireSupport(call: Call, space: Ioasid): void {
   if (canTrack(space)) return;
   const details = { field: "ioasid", value: space.number };
-  if (space.pgtable !== undefined) {
-    const reason = `ioasid ${space.number} has the guest's table at ${hex(space.pgtable.addr)}`;
+  if (space.guestTable !== undefined) {
+    const reason = `ioasid ${space.number} has the guest's table at ${hex(space.guestTable.addr)}`;
     throw new IoctlError("EOPNOTSUPP", call.name, reason, { ...details, hint: "writes through it are dirty pages of its parent" });
   }
   const device = [...space.devices].find(({ iommu }) => !iommu.model.dirtyTracking)!;

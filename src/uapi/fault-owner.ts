@@ -41,9 +41,15 @@ export class RequesterIndex {
   }
 }
 
-/** Where the DMA is led; undefined: nowhere, it is blocked. */
-export function spaceOf({ device, vpasid }: Requesting): Ioasid | undefined {
-  return vpasid === undefined ? device.routed : device.pasids.get(vpasid)?.space;
+/**
+ * Where the DMA is led; undefined: nowhere, it is blocked. A PASID table leads all DMA of its device; who has told of the table of one
+ * PASID, by attaching a space that it is bound to, is the one to hear of it.
+ */
+export function spaceOf({ device: { routed, pasids }, vpasid }: Requesting): Ioasid | undefined {
+  if (vpasid === undefined) return routed;
+  const attached = pasids.get(vpasid)?.space;
+  if (routed?.pasidTable === undefined) return attached;
+  return attached?.pgtable === undefined ? routed : attached;
 }
 
 /** A space, and an address in it. */
@@ -63,8 +69,10 @@ const MERGED: ReadonlySet<RawFault["reason"]> = new Set<RawFault["reason"]>(["no
  */
 export function placeOf(space: Ioasid | undefined, fault: RawFault): Place | undefined {
   if (space === undefined || NOWHERE.has(fault.reason)) return undefined;
-  const below = space.pgtable !== undefined && fault.stage === 2;
-  const start = below ? { space: space.parent!, address: fault.ipa } : { space, address: fault.iova };
+  const below = space.guestTable !== undefined && fault.stage === 2;
+  // An entry of a PASID table may let DMA through to the parent's table: then there is no ipa, and the address is the same.
+  const passed = space.pasidTable !== undefined && fault.ipa === 0n;
+  const start = below ? { space: space.parent!, address: passed ? fault.iova : fault.ipa } : { space, address: fault.iova };
   return MERGED.has(fault.reason) ? lacking(start, fault.access) : start;
 }
 

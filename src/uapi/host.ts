@@ -80,6 +80,8 @@ export class Host {
       const group = this.#groups.get(String(spec.group)) ?? new Group(spec.group);
       this.#groups.set(String(spec.group), group);
       const device = new Device({ ...spec, ...identities.of(spec), iommu: iommus.get(spec.iommu)!, group });
+      device.whole = spec.parent === undefined ? undefined : this.#byName.get(spec.parent);
+      device.whole?.shares.push(device);
       this.#byName.set(spec.name, device);
     }
     const widths = [...iommus.values()].map(({ model }) => model.outputWidth);

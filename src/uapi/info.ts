@@ -1,7 +1,8 @@
 // What IOASID_GET_INFO, IOASID_DEVICE_GET_INFO and IOASID_GET_GROUP_STATE answer: copies, which the caller may change.
 // May import iommu/ (the model, the format) and, of this folder, what a space is made of.
 
-import { readFormat } from "../iommu/guest-table.js";
+import { readFormat } from "../iommu/format-fields.js";
+import { pasidTableKinds } from "../iommu/guest-pasid-table.js";
 import type { IommuModel } from "../iommu/model.js";
 import { AddressLimits } from "./address-limits.js";
 import { firstByte, takeU32 } from "./arguments.js";
@@ -11,7 +12,10 @@ import { canTrack } from "./dirty-calls.js";
 import { IoctlError } from "./errno.js";
 import type { Group } from "./group.js";
 import type { Ioasid } from "./ioasid.js";
-import type { AddressRange, Call, DeviceInfo, GroupMember, GroupState, IoasidInfo, NestingInfo } from "./requests.js";
+import type { BoundPasidTable } from "./pasid-table.js";
+import type {
+  AddressRange, Call, DeviceInfo, GroupMember, GroupState, IoasidInfo, NestingInfo, PasidTableFormat, PgtableFormat,
+} from "./requests.js";
 
 interface AddressInfo {
   readonly addressWidth: number;
@@ -30,14 +34,25 @@ function addressInfo(limits: AddressLimits): AddressInfo {
 }
 
 /** A guest's table has its own width, and takes no maps. */
-function ofTable({ format }: BoundTable): Pick<AddressInfo, "addressWidth" | "permitted"> {
-  return { addressWidth: format.kind === "x86-64" ? 12 + 9 * format.levels : format.inputWidth, permitted: [] };
+function ofTable({ format }: BoundTable | BoundPasidTable): Pick<AddressInfo, "addressWidth" | "permitted"> {
+  return { addressWidth: widthOf(format), permitted: [] };
+}
+
+/** What a PASID table leads to may have different widths: the largest. */
+function widthOf(format: PgtableFormat | PasidTableFormat): number {
+  switch (format.kind) {
+    case "x86-64": return 12 + 9 * format.levels;
+    case "aarch64-stage1": return format.inputWidth;
+    case "vtd-scalable": return 57;
+    case "smmuv3-cd": return 48;
+    case "amd-gcr3": return 12 + 9 * (format.tableLevels ?? 4);
+  }
 }
 
 /** What can be nested on a space before IOMMUs of these models: what one of them can; on one with a guest's table nothing. */
 function nestingInfo(space: Ioasid, models: readonly IommuModel[]): IoasidInfo["nesting"] {
   const hardware = [...new Set(models.flatMap(({ nesting }) => nesting.hardware))];
-  if (space.pgtable !== undefined) return { software: false, hardware: [], softwareDepth: 0, hardwareDepth: 0 };
+  if (space.guestTable !== undefined) return { software: false, hardware: [], softwareDepth: 0, hardwareDepth: 0 };
   return { software: true, hardware, softwareDepth: "unlimited", hardwareDepth: hardware.length > 0 ? 1 : 0 };
 }
 
@@ -45,20 +60,21 @@ export function ioasidInfo(space: Ioasid): IoasidInfo {
   const models = modelsOf(space.devices);
   const [model] = models;
   const { process, registered } = space.context;
-  const { pgtable, dirty } = space;
+  const { pgtable, pasidTable, guestTable, dirty } = space;
   return {
     ioasid: space.number,
     kind: space.kind,
     parent: space.parent?.number ?? null,
     children: [...space.children].map(({ number }) => number),
     devices: [...space.devices].map(({ name }) => name),
-    format: pgtable?.format.kind ?? model?.formatName ?? null,
+    format: guestTable?.format.kind ?? model?.formatName ?? null,
     ...addressInfo(space.limits),
-    ...(pgtable && ofTable(pgtable)),
+    ...(guestTable && ofTable(guestTable)),
     pageSizes: model?.pageSizes ?? 0n,
     writeOnly: model?.writeOnly ?? false,
     nesting: nestingInfo(space, models),
     pgtable: pgtable === undefined ? null : { addr: pgtable.addr, format: readFormat(pgtable.format) },
+    pasidTable: pasidTable === undefined ? null : { addr: pasidTable.addr, format: readFormat(pasidTable.format) },
     dirtyTracking: { supported: model !== undefined && canTrack(space), enabled: dirty.enabled },
     pageRequests: model !== undefined && space.asksForPages && models.every((each) => each.pageRequests),
     pasidBits: model === undefined ? 0 : Math.min(...models.map((each) => each.pasidBits)),
@@ -102,6 +118,7 @@ export function deviceInfo({ name, iommu, binding, group, kind, pageRequests, pa
     pasidBits: kind.pasids === "user" ? model.pasidBits : 0,
     pasids: { delegated: kind.delegated, cpu: kind.enqcmd, cpuTranslated: kind.enqcmd && !kind.identical },
     pasidTable: model.pasidTable,
+    pasidTables: [...pasidTableKinds(model)],
   };
 }
 

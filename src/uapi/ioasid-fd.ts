@@ -2,7 +2,7 @@
 // May import, of this folder, all but the host and the other files. Calls: RFC section 2.1; the rest is from the review of it.
 
 import { checkStruct, show, takeBoolean, takeOptionalBoolean, takeU32 } from "./arguments.js";
-import { type BindArguments, bindTable, takeTable, unbindTable } from "./bound-table.js";
+import { bindTable, takeTable, unbindTable } from "./bound-table.js";
 import type { Device } from "./device.js";
 import { detachAll } from "./attach.js";
 import { dirtyBitmap, setTracking } from "./dirty-calls.js";
@@ -20,6 +20,8 @@ import { mapList, unmapList } from "./map-lists.js";
 import { requirePageRequests, stillInUse, tooDeep } from "./nesting-errors.js";
 import { type FileTable, OpenFile } from "./open-file.js";
 import { respond, respondRange } from "./page-response.js";
+import { bindPasidTable, takePasidTable, unbindPasidTable } from "./pasid-table.js";
+import { type PasidChange, PasidTableWatch, WATCH } from "./pasid-watch.js";
 import type { Pins } from "./pins.js";
 import type { Process } from "./process.js";
 import { RegisteredMemory } from "./registered-memory.js";
@@ -31,7 +33,7 @@ const CLOSE: R.Call = { name: "close", fields: new Set() };
 const LAST_IOASID = 2 ** 31 - 1;
 const EXTENSIONS: ReadonlySet<number> = new Set([
   R.IOASID_EXT_MAP_TYPE1V2, R.IOASID_EXT_UNMAP_ALL, R.IOASID_EXT_REGISTER_MEMORY, R.IOASID_EXT_NESTING, R.IOASID_EXT_USER_PGTABLE,
-  R.IOASID_EXT_DIRTY_TRACKING, R.IOASID_EXT_MULTIDEV_GROUP, R.IOASID_EXT_PAGE_REQUESTS,
+  R.IOASID_EXT_DIRTY_TRACKING, R.IOASID_EXT_MULTIDEV_GROUP, R.IOASID_EXT_PAGE_REQUESTS, R.IOASID_EXT_PASID_TABLE,
 ]);
 
 export interface IoasidFdOptions {
@@ -44,6 +46,9 @@ export interface IoasidFdOptions {
 
 /** What charges a page that several maps cover once: each ioasid (the RFC's rule), or the whole fd. */
 export type Accounting = "ioasid" | "fd";
+
+/** The guest's table that a space is allocated with. */
+type TableOf = Pick<Ioasid, "pgtable"> | Pick<Ioasid, "pasidTable">;
 
 /**
  * All calls throw IoctlError: EBADF (closed), EFAULT and EINVAL (bad arguments), and what they name. A refused call has changed
@@ -128,17 +133,26 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   allocIoasidPgtable(arg: R.AllocIoasidPgtable): number {
     const call = this.#take(R.IOASID_ALLOC_IOASID_PGTABLE, arg);
     const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
-    return this.#nest(call, arg.parent, dryRun, takeOptionalBoolean(call, "pageRequests", arg.pageRequests), arg);
+    const pageRequests = takeOptionalBoolean(call, "pageRequests", arg.pageRequests);
+    return this.#nest(call, arg.parent, dryRun, pageRequests, (parent) => ({ pgtable: takeTable(call, parent, arg) }));
   }
 
-  #nest(call: R.Call, number: number, dryRun: boolean, pageRequests?: boolean, table?: BindArguments): number {
+  /** `createNesting` and `bindPasidTable` in one step. @throws IoctlError as both. */
+  allocIoasidPasidTable(arg: R.AllocIoasidPasidTable): number {
+    const call = this.#take(R.IOASID_ALLOC_IOASID_PASID_TABLE, arg);
+    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
+    const pageRequests = takeOptionalBoolean(call, "pageRequests", arg.pageRequests);
+    return this.#nest(call, arg.parent, dryRun, pageRequests, (parent) => ({ pasidTable: takePasidTable(call, parent, arg) }));
+  }
+
+  #nest(call: R.Call, number: number, dryRun: boolean, pageRequests?: boolean, take?: (parent: Ioasid) => TableOf): number {
     const parent = this.find(call, number, "parent");
     parent.requireReady(call, "parent");
-    if (parent.pgtable !== undefined) throw tooDeep(call, parent);
+    if (parent.guestTable !== undefined) throw tooDeep(call, parent);
     if (pageRequests === true) requirePageRequests(call, parent);
-    const pgtable = table && takeTable(call, parent, table);
+    const given = take?.(parent);
     const child = this.#alloc(call, parent, dryRun, pageRequests);
-    if (!dryRun) this.#ioasids.get(child)!.pgtable = pgtable;
+    if (!dryRun) Object.assign(this.#ioasids.get(child)!, given);
     return child;
   }
 
@@ -247,6 +261,35 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   /** @internal DMA of these devices may be led elsewhere now: nobody answers what they asked of the space before. */
   answerMoved(devices: readonly Device[]): void {
     this.#dispatch.detached(this.inbox, devices);
+  }
+
+  /**
+   * Gives a child a guest's PASID table: it has all PASIDs of the devices there.
+   * @throws IoctlError as `bindPgtable`; EBUSY (attached with a PASID), EINVAL (a mediated device is attached), too.
+   */
+  bindPasidTable(arg: R.BindPasidTable): void {
+    const call = this.#take(R.IOASID_BIND_PASID_TABLE, arg);
+    const ioasid = this.find(call, arg.ioasid);
+    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
+    withErrno(call, () => bindPasidTable(call, ioasid, arg, dryRun));
+  }
+
+  /** Takes it away: nothing is mapped then. @throws IoctlError ENOENT (no ioasid, no table), ENOMEM, ENOSPC, EDEADLK, ENODEV. */
+  unbindPasidTable(arg: R.IoasidArgument): void {
+    const call = this.#take(R.IOASID_UNBIND_PASID_TABLE, arg);
+    const ioasid = this.find(call, arg.ioasid);
+    withErrno(call, () => unbindPasidTable(ioasid));
+    this.#dispatch.unbound(this.inbox, ioasid);
+  }
+
+  /**
+   * Says which entries of a bound PASID table the guest has changed: at `notifyWrite`, at `scan`, and, through `onChange` alone, when
+   * a DMA view of this thread writes there. @throws IoctlError EBADF, ENOENT, EINVAL (no PASID table is bound).
+   */
+  watchPasidTable(arg: R.IoasidArgument, onChange?: (changes: readonly PasidChange[]) => void): PasidTableWatch {
+    this.use(WATCH);
+    checkStruct(WATCH, arg);
+    return new PasidTableWatch(this.find(WATCH, arg.ioasid), onChange);
   }
 
   /**

@@ -151,7 +151,7 @@ function fromTo(areas: readonly Pages[]): Pages {
 
 export function requireMappable(call: Call, space: Ioasid): void {
   space.requireReady(call);
-  if (space.pgtable !== undefined) throw hasTable(call, space);
+  if (space.guestTable !== undefined) throw hasTable(call, space);
 }
 
 /** Removes these maps, all that the space has in `ranges`; both ascend. Answers their bytes. @throws IoctlError EDEADLK. */

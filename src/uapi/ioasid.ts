@@ -18,6 +18,7 @@ import { type Area, type MapSource, ParentSource, ProcessSource } from "./map-so
 import { noDirtyTracking, partlyAttached } from "./nesting-errors.js";
 import { noPasid } from "./pasid-errors.js";
 import { GlobalPasid } from "./pasid-pool.js";
+import { type BoundPasidTable, createPasidDomain } from "./pasid-table.js";
 import type { Pins } from "./pins.js";
 import type { Process } from "./process.js";
 import { RangeMap } from "./range-map.js";
@@ -53,6 +54,10 @@ export class Ioasid {
   readonly dirty = new DirtyLog();
   /** A guest's table in place of maps. */
   pgtable: BoundTable | undefined;
+  /** Or a guest's table of PASIDs, which has all DMA that comes here. */
+  pasidTable: BoundPasidTable | undefined;
+  /** They end with the space. */
+  readonly watches = new Set<{ close(): void }>();
   /** Entries of VMs' tables of PASIDs that stand for this space. */
   kvmUsers = 0;
   /** There while a device is attached. */
@@ -82,15 +87,21 @@ export class Ioasid {
     return this.#devices;
   }
 
+  /** What the guest owns in place of maps. */
+  get guestTable(): BoundTable | BoundPasidTable | undefined {
+    return this.pgtable ?? this.pasidTable;
+  }
+
   get kind(): IoasidKind {
     if (this.parent === undefined) return "kernel";
+    if (this.pasidTable !== undefined) return "pasid-table";
     if (this.pgtable !== undefined) return "hardware-nested";
     return this.areas.size > 0 ? "software-nested" : "child";
   }
 
   /** Whether DMA here asks for missing pages, if the device can: by default only what a guest's table lacks. */
   get asksForPages(): boolean {
-    return this.pageRequests ?? this.pgtable !== undefined;
+    return this.pageRequests ?? this.guestTable !== undefined;
   }
 
   /** Whether a change would have to wait for a section of this very thread. */
@@ -155,7 +166,7 @@ export class Ioasid {
 
   #attachPasid(device: Device, vpasid: number, ppasid: number): void {
     device.pasids.set(vpasid, { space: this, ppasid });
-    if (this.domain!.attach(device.rid, ppasid) !== "ok") throw new Error(`the route of ${device.name} was refused`);
+    device.leadPasid(device.pasids.get(vpasid)!);
   }
 
   /** What DMA with the vPASID will carry. What it takes from a pool, `#releasePasid` gives back. */
@@ -209,6 +220,7 @@ export class Ioasid {
   }
 
   #build(device: Device): Domain {
+    if (this.pasidTable !== undefined) return createPasidDomain(ATTACH, this, device.iommu, this.pasidTable);
     if (this.pgtable !== undefined) return createBoundDomain(ATTACH, this, device.iommu, this.pgtable);
     return this.buildShadow(ATTACH, device);
   }
@@ -256,7 +268,7 @@ export class Ioasid {
     const { ppasid } = device.pasids.get(vpasid)!;
     // Two vPASIDs of a device may share the global pPASID of a space.
     const shared = [...device.pasids].some(([pasid, other]) => pasid !== vpasid && other.ppasid === ppasid);
-    if (!shared && this.domain!.detach(device.rid, ppasid) !== "ok") throw new Error(`the route of ${device.name} was refused`);
+    if (!shared && !device.hasTable && this.domain!.detach(device.rid, ppasid) !== "ok") throw new Error(`the route of ${device.name} was refused`);
     device.pasids.delete(vpasid);
     this.#releasePasid(device, vpasid, ppasid);
   }
@@ -264,10 +276,12 @@ export class Ioasid {
   /** Leads all DMA that comes here to another table of the space. The old one is given back. Precondition: no section is open. */
   replaceDomain(domain: Domain): void {
     const old = this.domain!;
-    for (const { requester: { rid, pasid }, routed, pasids } of this.#devices) {
+    for (const { requester: { rid, pasid }, routed, pasids, hasTable } of this.#devices) {
       if (routed === this) domain.attach(rid, pasid);
-      for (const { space, ppasid } of pasids.values()) if (space === this) domain.attach(rid, ppasid);
+      for (const { space, ppasid } of pasids.values()) if (space === this && !hasTable) domain.attach(rid, ppasid);
     }
+    // The table that goes had all PASIDs of the devices.
+    if (this.pasidTable !== undefined) for (const device of this.#devices) if (device.routed === this) device.leadPasids();
     this.domain = domain;
     old.destroy();
   }
@@ -277,6 +291,7 @@ export class Ioasid {
     if (this.dirty.enabled) this.context.tracking--;
     for (const { value: area } of this.areas) this.source.drop(area);
     this.areas.clear();
+    for (const watch of this.watches) watch.close();
     const { pins } = this.source;
     if (pins !== undefined && pins !== this.context.pins) this.context.process.dropPins(pins);
     // There without a device only after an attach that a port of another thread held up.

@@ -24,8 +24,8 @@ export function outsideParent(call: Call, first: number, last: number, parent: I
 }
 
 /** The guest owns the table. */
-export function hasTable(call: Call, { number: ioasid, pgtable }: Ioasid): IoctlError {
-  const reason = `ioasid ${ioasid} has the guest's table at ${hex(pgtable!.addr)}`;
+export function hasTable(call: Call, { number: ioasid, guestTable }: Ioasid): IoctlError {
+  const reason = `ioasid ${ioasid} has the guest's table at ${hex(guestTable!.addr)}`;
   const details = { field: "ioasid", value: ioasid, conflict: { kind: "ioasid", ioasid }, hint: "change that table, or unbind it" } as const;
   return new IoctlError("EBUSY", call.name, reason, details);
 }
@@ -90,9 +90,9 @@ export function notNested(call: Call, ioasid: number): IoctlError {
   return new IoctlError("EINVAL", call.name, `ioasid ${ioasid} is nested on nothing`, { field: "ioasid", value: ioasid, hint });
 }
 
-export function alreadyBound(call: Call, { number: ioasid, pgtable }: Ioasid): IoctlError {
-  const reason = `ioasid ${ioasid} has the table at ${hex(pgtable!.addr)} already`;
-  const details = { field: "ioasid", value: ioasid, conflict: { kind: "ioasid", ioasid }, hint: "IOASID_UNBIND_PGTABLE takes it away" } as const;
+export function alreadyBound(call: Call, { number: ioasid, guestTable, pasidTable }: Ioasid): IoctlError {
+  const reason = `ioasid ${ioasid} has the table at ${hex(guestTable!.addr)} already`;
+  const details = { field: "ioasid", value: ioasid, conflict: { kind: "ioasid", ioasid }, hint: `${pasidTable === undefined ? "IOASID_UNBIND_PGTABLE" : "IOASID_UNBIND_PASID_TABLE"} takes it away` } as const;
   return new IoctlError("EEXIST", call.name, reason, details);
 }
 

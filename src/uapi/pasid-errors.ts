@@ -1,5 +1,6 @@
 // The refusals that come from PASIDs. May import what ioasid-errors.ts may.
 
+import type { FormatRefusal } from "../iommu/format-fields.js";
 import { show } from "./arguments.js";
 import type { Device } from "./device.js";
 import { IoctlError } from "./errno.js";
@@ -45,4 +46,47 @@ export function pasidsAreReplaced(call: Call, { name }: Device): IoctlError {
   const reason = `${name}, a physical device, takes ENQCMD, and a VM replaces PASIDs for mediated devices of this fd`;
   const hint = "do not expose ENQCMD on physical and mediated devices of one VM";
   return new IoctlError("EOPNOTSUPP", call.name, reason, { field: "ioasidFd", conflict: { kind: "device", device: name }, hint });
+}
+
+/** A mediated device shares its requester id, whose PASIDs the table would have all. */
+export function pasidTableNeedsPdev(call: Call, ioasid: number, { name }: Device): IoctlError {
+  const conflict = { kind: "device", device: name } as const;
+  const hint = "PASID tables are for physical devices: attach a child for each PASID";
+  return new IoctlError("EINVAL", call.name, `${name} is a mediated device, and ioasid ${ioasid} is for a PASID table`, { field: "ioasid", value: ioasid, conflict, hint });
+}
+
+export function shareInUse(call: Call, ioasid: number, { name }: Device, share: Device): IoctlError {
+  const conflict = { kind: "device", device: share.name } as const;
+  const reason = `${share.name}, a share of ${name}, is attached: a PASID table would have its PASID too`;
+  return new IoctlError("EBUSY", call.name, reason, { field: "ioasid", value: ioasid, conflict, hint: "detach the share first" });
+}
+
+export function wholeHasTable(call: Call, { name }: Device, whole: Device, { number: ioasid }: Ioasid): IoctlError {
+  const conflict = { kind: "ioasid", ioasid } as const;
+  const reason = `${name} is a share of ${whole.name}, all of whose PASIDs the table of ioasid ${ioasid} has`;
+  return new IoctlError("EBUSY", call.name, reason, { field: "ioasid", value: ioasid, conflict, hint: `detach ${whole.name} from there first` });
+}
+
+/** What a PASID table leads from is every PASID: it cannot itself be reached with one. */
+export function pasidTableWithPasid(call: Call, { number: ioasid }: Ioasid): IoctlError {
+  const conflict = { kind: "ioasid", ioasid } as const;
+  const hint = "attach without a PASID: the table has them all";
+  return new IoctlError("EINVAL", call.name, `ioasid ${ioasid} has a PASID table`, { field: "flags", value: 1, conflict, hint });
+}
+
+export function withPasidAttached(call: Call, ioasid: number, { name }: Device, vpasid: number): IoctlError {
+  const conflict = { kind: "device", device: name } as const;
+  const reason = `${name} is attached to ioasid ${ioasid} with PASID ${vpasid}: a PASID table has all PASIDs`;
+  return new IoctlError("EBUSY", call.name, reason, { field: "ioasid", value: ioasid, conflict, hint: "detach that first" });
+}
+
+/** The IOMMU of a new device is not able to read the bound table. */
+export function notReadable(call: Call, ioasid: number, device: string, { field, reason, hint }: FormatRefusal): IoctlError {
+  const what = `the IOMMU of ${device} cannot read the PASID table that is bound to ioasid ${ioasid}: ${field} ${reason}`;
+  return new IoctlError("EINVAL", call.name, what, { field: "ioasid", value: ioasid, conflict: { kind: "ioasid", ioasid }, hint });
+}
+
+export function noPasidTable(call: Call, errno: "ENOENT" | "EINVAL", { number: ioasid }: Ioasid): IoctlError {
+  const hint = "IOASID_BIND_PASID_TABLE binds one to a child";
+  return new IoctlError(errno, call.name, `no PASID table is bound to ioasid ${ioasid}`, { field: "ioasid", value: ioasid, hint });
 }

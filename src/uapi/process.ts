@@ -14,6 +14,7 @@ import { HpaSpace, type RamRange } from "./hpa-space.js";
 import { LockAccount, type PinOwner, Pins } from "./pins.js";
 import { RangeMap } from "./range-map.js";
 import type { Call, U64 } from "./requests.js";
+import { WrittenMemory } from "./written-memory.js";
 
 /** RAM of the host, a window that reads as zeros, or memory of a device from this host-physical address on. */
 export type BackingArgument = "ram" | "zero" | { readonly device: U64 };
@@ -64,6 +65,8 @@ export class Process {
   readonly #hpas: HpaSpace;
   readonly #backings = new RangeMap<Backing>();
   readonly #pins = new Set<Pins>();
+  /** Told by DMA views of the host's thread. */
+  readonly writes = new WrittenMemory();
   /** What all pins have charged, and the limit. */
   readonly account: LockAccount;
 

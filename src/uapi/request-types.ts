@@ -1,6 +1,7 @@
 // Arguments and results of the calls in requests.ts, as C structures would list them. Imports types only, of iommu/ too.
 // Ranges are inclusive, first..last. Structures: RFC sections 2.1 and 2.2; what the RFC leaves "to be decided" says so.
 
+import type { GuestPasidTableFormat } from "../iommu/guest-pasid-table.js";
 import type { GuestTableFormat } from "../iommu/guest-table.js";
 import type { OpenFile } from "./open-file.js";
 
@@ -97,16 +98,35 @@ export interface AllocIoasidPgtable extends DryRun, AsksForPages {
   readonly format: PgtableFormat;
 }
 
+/** What a guest's PASID table looks like. */
+export type PasidTableFormat = GuestPasidTableFormat;
+
+export interface BindPasidTable extends DryRun {
+  /** A child that has neither maps nor a table. Only physical devices may be attached to it, without a PASID. */
+  readonly ioasid: number;
+  /** Address of the table, or of its directory, in the parent; a multiple of 4096, or of 64 for context descriptors. */
+  readonly addr: U64;
+  readonly format: PasidTableFormat;
+}
+
+export interface AllocIoasidPasidTable extends DryRun, AsksForPages {
+  readonly parent: number;
+  readonly addr: U64;
+  readonly format: PasidTableFormat;
+}
+
 /** One thing that the guest invalidated. */
 export interface Invalidation {
-  /** `IOASID_INVALIDATE_ALL` (default) or `IOASID_INVALIDATE_RANGE`. */
+  /** `IOASID_INVALIDATE_ALL` (default), `IOASID_INVALIDATE_RANGE` or `IOASID_INVALIDATE_PASID`. */
   readonly granularity?: number;
   /** With RANGE: first address and bytes, multiples of 4096. */
   readonly iova?: U64;
   readonly size?: U64;
+  /** With PASID, and with RANGE of a PASID table: the PASID that is meant. A bound table must be attached with it. */
+  readonly pasid?: number;
   /** Label of the only device that is meant. Default: every attached one. */
   readonly device?: number;
-  /** `IOASID_CACHE_*`, at least one. Default: the IOTLB and device TLBs. */
+  /** `IOASID_CACHE_*`, at least one. Default: all that the granularity can be for; RANGE leaves the PASID cache. */
   readonly caches?: number;
   /** Only leaves have changed. Default false. */
   readonly leaf?: boolean;
@@ -211,7 +231,7 @@ export interface NestingInfo {
   readonly hardware: readonly PgtableFormat["kind"][];
 }
 
-export type IoasidKind = "kernel" | "child" | "software-nested" | "hardware-nested";
+export type IoasidKind = "kernel" | "child" | "software-nested" | "hardware-nested" | "pasid-table";
 
 /** What IOASID_GET_INFO answers. The format and what depends on it are only known while a device is attached. */
 export interface IoasidInfo {
@@ -243,6 +263,8 @@ export interface IoasidInfo {
   };
   /** The bound table; null without one. */
   readonly pgtable: { readonly addr: bigint; readonly format: PgtableFormat } | null;
+  /** The bound PASID table; null without one. */
+  readonly pasidTable: { readonly addr: bigint; readonly format: PasidTableFormat } | null;
   readonly dirtyTracking: { readonly supported: boolean; readonly enabled: boolean };
   /** DMA here asks for missing pages; false while no device is attached. */
   readonly pageRequests: boolean;
@@ -294,6 +316,8 @@ export interface DeviceInfo {
   };
   /** Who keeps the table that leads from a PASID to a table; null without PASIDs. */
   readonly pasidTable: "host" | "guest" | null;
+  /** Kinds of guests' PASID tables that can be bound for it; empty: none. */
+  readonly pasidTables: readonly PasidTableFormat["kind"][];
 }
 
 export interface GroupMember {

@@ -4,7 +4,7 @@
 
 import type { VfioDeviceFd } from "./device-fd.js";
 import type {
-  AllocIoasid, AllocIoasidPgtable, AttachIoasid, BindIoasidFd, BindPgtable, CheckExtension, CreateNesting, DeviceArgument, DeviceInfo,
+  AllocIoasid, AllocIoasidPasidTable, AllocIoasidPgtable, AttachIoasid, BindIoasidFd, BindPasidTable, BindPgtable, CheckExtension, CreateNesting, DeviceArgument, DeviceInfo,
   DirtyBitmap, DmaMap, DmaUnmap, FdArgument, GetDirtyBitmap, GroupGetDeviceFd, GroupState, InvalidateCache, IoasidArgument,
   IoasidInfo, MapPasid, MemoryRange, PageResponse, PageResponseRange, SetDirtyTracking, UnbindIoasidFd, UnmapPasid,
 } from "./request-types.js";
@@ -24,10 +24,13 @@ export const IOASID_DMA_UNMAP = 0x3b47; // base + 7
 export const IOASID_CREATE_NESTING = 0x3b48; // base + 8
 export const IOASID_BIND_PGTABLE = 0x3b49; // base + 9
 export const IOASID_UNBIND_PGTABLE = 0x3b4a; // base + 10
+export const IOASID_BIND_PASID_TABLE = 0x3b4b; // base + 11
+export const IOASID_UNBIND_PASID_TABLE = 0x3b4c; // base + 12
 export const IOASID_INVALIDATE_CACHE = 0x3b4d; // base + 13
 // From here on what the review asks for and the RFC lacks.
 export const IOASID_ALLOC_IOASID = 0x3b4e; // base + 14
 export const IOASID_ALLOC_IOASID_PGTABLE = 0x3b4f; // base + 15
+export const IOASID_ALLOC_IOASID_PASID_TABLE = 0x3b50; // base + 16
 export const IOASID_PAGE_RESPONSE = 0x3b51; // base + 17
 export const IOASID_PAGE_RESPONSE_RANGE = 0x3b52; // base + 18
 export const IOASID_SET_DIRTY_TRACKING = 0x3b53; // base + 19
@@ -66,6 +69,8 @@ export const IOASID_EXT_DIRTY_TRACKING = 7;
 export const IOASID_EXT_MULTIDEV_GROUP = 8;
 /** Devices ask for pages, and what they report is in the fault queue of the fd. */
 export const IOASID_EXT_PAGE_REQUESTS = 9;
+/** `IOASID_BIND_PASID_TABLE`. */
+export const IOASID_EXT_PASID_TABLE = 10;
 /** What a device does then: it tries again; it gives up, because there is no such page; it gives up, because something failed. */
 export {
   PAGE_RESPONSE_FAILURE as IOASID_PAGE_RESPONSE_FAILURE, PAGE_RESPONSE_INVALID as IOASID_PAGE_RESPONSE_INVALID,
@@ -73,9 +78,11 @@ export {
 } from "../engine/stalls.js";
 export const IOASID_INVALIDATE_ALL = 0;
 export const IOASID_INVALIDATE_RANGE = 1;
+export const IOASID_INVALIDATE_PASID = 2;
 /** Caches that an invalidation is for. */
 export const IOASID_CACHE_IOTLB = 1;
 export const IOASID_CACHE_DEVICE_TLB = 2;
+export const IOASID_CACHE_PASID = 4;
 
 // --- The table -----------------------------------------------------------------------------------------------------------
 export type FileKind = "ioasid" | "device" | "group" | "kvm";
@@ -106,6 +113,9 @@ export interface Requests {
   [IOASID_ALLOC_IOASID_PGTABLE]: Shape<"ioasid", "allocIoasidPgtable", [AllocIoasidPgtable], never, number>;
   [IOASID_PAGE_RESPONSE]: Shape<"ioasid", "pageResponse", [PageResponse], never, void>;
   [IOASID_PAGE_RESPONSE_RANGE]: Shape<"ioasid", "pageResponseRange", [PageResponseRange], never, { readonly completed: number }>;
+  [IOASID_BIND_PASID_TABLE]: Shape<"ioasid", "bindPasidTable", [BindPasidTable], never, void>;
+  [IOASID_UNBIND_PASID_TABLE]: Shape<"ioasid", "unbindPasidTable", [IoasidArgument], number, void>;
+  [IOASID_ALLOC_IOASID_PASID_TABLE]: Shape<"ioasid", "allocIoasidPasidTable", [AllocIoasidPasidTable], never, number>;
   [IOASID_SET_DIRTY_TRACKING]: Shape<"ioasid", "setDirtyTracking", [SetDirtyTracking], never, void>;
   [IOASID_GET_DIRTY_BITMAP]: Shape<"ioasid", "getDirtyBitmap", [GetDirtyBitmap], never, DirtyBitmap>;
   [IOASID_GET_GROUP_STATE]: Shape<"ioasid", "getGroupState", [IoasidArgument], number, GroupState>;
@@ -167,8 +177,12 @@ export const REQUESTS: { readonly [R in RequestNumber]: RequestSpec<Requests[R]>
   [IOASID_BIND_PGTABLE]: spec("ioasid", "bindPgtable", "IOASID_BIND_PGTABLE", ["ioasid", "addr", "format", "dryRun"]),
   [IOASID_UNBIND_PGTABLE]: spec("ioasid", "unbindPgtable", "IOASID_UNBIND_PGTABLE", ["ioasid"], "ioasid"),
   [IOASID_INVALIDATE_CACHE]: spec("ioasid", "invalidateCache", "IOASID_INVALIDATE_CACHE",
-    ["ioasid", "entries", "granularity", "iova", "size", "device", "caches", "leaf"], "ioasid"),
+    ["ioasid", "entries", "granularity", "iova", "size", "pasid", "device", "caches", "leaf"], "ioasid"),
   [IOASID_ALLOC_IOASID_PGTABLE]: spec("ioasid", "allocIoasidPgtable", "IOASID_ALLOC_IOASID_PGTABLE",
+    ["parent", "addr", "format", "pageRequests", "dryRun"]),
+  [IOASID_BIND_PASID_TABLE]: spec("ioasid", "bindPasidTable", "IOASID_BIND_PASID_TABLE", ["ioasid", "addr", "format", "dryRun"]),
+  [IOASID_UNBIND_PASID_TABLE]: spec("ioasid", "unbindPasidTable", "IOASID_UNBIND_PASID_TABLE", ["ioasid"], "ioasid"),
+  [IOASID_ALLOC_IOASID_PASID_TABLE]: spec("ioasid", "allocIoasidPasidTable", "IOASID_ALLOC_IOASID_PASID_TABLE",
     ["parent", "addr", "format", "pageRequests", "dryRun"]),
   [IOASID_PAGE_RESPONSE]: spec("ioasid", "pageResponse", "IOASID_PAGE_RESPONSE", ["cookie", "code"]),
   [IOASID_PAGE_RESPONSE_RANGE]: spec("ioasid", "pageResponseRange", "IOASID_PAGE_RESPONSE_RANGE", ["ioasid", "iova", "size", "code", "pasid"]),

@@ -10,6 +10,7 @@ import * as L from "../../src/engine/layout.js";
 import type { Device } from "../../src/uapi/device.js";
 import { IoctlError } from "../../src/uapi/errno.js";
 import { FAULT_RECORD_BYTES } from "../../src/uapi/fault-ring-layout.js";
+import { PasidDomain } from "../../src/iommu/pasid-domain.js";
 import type { Ioasid } from "../../src/uapi/ioasid.js";
 import type { IoasidFd } from "../../src/uapi/ioasid-fd.js";
 import type { Area } from "../../src/uapi/map-source.js";
@@ -32,7 +33,7 @@ export function hostDigest(host: SimulatedHost, fds: Iterable<IoasidFd>): object
   const files = [...fds];
   const spaces = new Map(files.flatMap((fd) => spacesOf(fd).map((space) => [space, `${fd.number}:${space.number}`])));
   const nameOf = (space: Ioasid | undefined): string | undefined => space && (spaces.get(space) ?? "unknown");
-  const owners = new Map([...spaces].flatMap(([{ domain }, name]) => (domain === undefined ? [] : [[domain.index, name]])));
+  const owners = new Map([...spaces].flatMap(([{ domain }, name]) => (domain === undefined || domain instanceof PasidDomain ? [] : [[domain.index, name]])));
   const domains = liveDomains(engine);
   const ownerOf = (index: number): string => owners.get(index) ?? "nobody";
   return {
@@ -87,7 +88,7 @@ export function spacesOf(fd: IoasidFd): Ioasid[] {
 }
 
 function spaceDigest(space: Ioasid, nameOf: (space: Ioasid | undefined) => string | undefined): object {
-  const { kind, parent, children, devices, areas, dependents, dirty, pgtable, limits, source, context } = space;
+  const { kind, parent, children, devices, areas, dependents, dirty, pgtable, pasidTable, limits, source, context } = space;
   const areaOf = (area: Area): object => ({ space: nameOf(area.space), first: area.first, last: area.last, target: area.target, perm: area.perm });
   return {
     kind, parent: nameOf(parent), children: [...children].map(nameOf).sort(), devices: [...devices].map(({ name }) => name).sort(),
@@ -95,7 +96,8 @@ function spaceDigest(space: Ioasid, nameOf: (space: Ioasid | undefined) => strin
     dependents: dependents.overlapping(0, LAST_PAGE).map(({ first, last, value }) => ({ first, last, area: areaOf(value) })).sort(byText),
     dependentsSize: dependents.size,
     dirty: { enabled: dirty.enabled, runs: dirty.pages.within(0, LAST_PAGE), pages: dirty.pages.pages },
-    pgtable: structuredClone(pgtable), pageRequests: space.pageRequests, ready: readiness(space), hasTable: space.domain !== undefined,
+    pgtable: structuredClone(pgtable), pasidTable: structuredClone(pasidTable), pageRequests: space.pageRequests, ready: readiness(space),
+    hasTable: space.domain !== undefined,
     limits: { width: limits.width, granule: limits.granulePages, reserved: limits.reserved },
     charged: source.charged, pins: source.pins && pinsDigest(source.pins),
     tracking: context.tracking, registered: { inUse: context.registered.inUse, charged: context.registered.charged },

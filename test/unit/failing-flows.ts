@@ -1,14 +1,15 @@
 // What is done to a host in the tests of failing allocations: the flows of the RFC's section 5, and what they leave out. Every call
 // is an `ioctl` of the host, and DMA between the calls fills the IOTLB, so that a failed call could spoil what it holds.
 import {
-  createHost, DmaFault, IOASID_ALLOC, IOASID_ALLOC_IOASID, IOASID_ALLOC_IOASID_PGTABLE, IOASID_BIND_PGTABLE, IOASID_CREATE_NESTING, IOASID_DMA_MAP,
-  IOASID_DMA_UNMAP, IOASID_FREE, IOASID_GET_DIRTY_BITMAP, IOASID_GET_INFO, IOASID_INVALIDATE_CACHE, IOASID_PAGE_RESPONSE,
-  IOASID_PAGE_RESPONSE_RANGE, IOASID_REGISTER_MEMORY,
-  IOASID_SET_DIRTY_TRACKING, IOASID_UNBIND_PGTABLE, IOASID_UNREGISTER_MEMORY, IoctlError, VFIO_ATTACH_IOASID, VFIO_BIND_IOASID_FD,
+  createHost, DmaFault, IOASID_ALLOC, IOASID_ALLOC_IOASID, IOASID_ALLOC_IOASID_PASID_TABLE, IOASID_ALLOC_IOASID_PGTABLE, IOASID_BIND_PASID_TABLE,
+  IOASID_BIND_PGTABLE, IOASID_CREATE_NESTING, IOASID_DMA_MAP, IOASID_DMA_UNMAP, IOASID_FREE, IOASID_GET_DIRTY_BITMAP, IOASID_GET_INFO,
+  IOASID_INVALIDATE_CACHE, IOASID_PAGE_RESPONSE, IOASID_PAGE_RESPONSE_RANGE, IOASID_REGISTER_MEMORY, IOASID_SET_DIRTY_TRACKING,
+  IOASID_UNBIND_PASID_TABLE, IOASID_UNBIND_PGTABLE, IOASID_UNREGISTER_MEMORY, IoctlError, VFIO_ATTACH_IOASID, VFIO_BIND_IOASID_FD,
   VFIO_DETACH_IOASID, VFIO_UNBIND_IOASID_FD, type GuestTableFormat, type HostOptions, type IoasidFd, type IommuOptions, type SimulatedHost,
   type VfioDeviceFd,
 } from "../../src/index.js";
 import * as L from "../../src/engine/layout.js";
+import { GuestPasidTable, PASID_KINDS, type PasidKind } from "./guest-pasid-tables.js";
 import { encoderOf } from "../oracle/reference/encode.js";
 import { asRequest, FaultingDevice } from "./fault-device.js";
 
@@ -212,6 +213,45 @@ function flow54(guest: Guest): (host: SimulatedHost) => void {
   };
 }
 
+/** A PASID table whose PASID 1 has the tables of flow 5.4: allocated with it, then bound and taken away, beside a space that is tracked. */
+function flow57(kind: PasidKind, guest: Guest): (host: SimulatedHost) => void {
+  return (host) => {
+    const { fd, devices: [dev1, dev2] } = start(host);
+    writeTables(host, guest);
+    const table = new GuestPasidTable(host, kind.format, 0x80000n);
+    table.set(1, 0n);
+    const parent = host.ioctl(fd, IOASID_ALLOC);
+    for (const device of [dev1!, dev2!]) host.ioctl(device, VFIO_ATTACH_IOASID, { ioasid: parent });
+    host.ioctl(fd, IOASID_DMA_MAP, { ioasid: parent, iova: 0n, vaddr: HVA, size: 0x100000n });
+    const bind = { addr: table.root, format: kind.format };
+    const all = host.ioctl(fd, IOASID_ALLOC_IOASID_PASID_TABLE, { parent, ...bind });
+    const tracker = host.ioctl(fd, IOASID_ALLOC_IOASID_PGTABLE, { parent, addr: 0n, format: guest.format });
+    host.ioctl(dev1!, VFIO_ATTACH_IOASID, { ioasid: tracker, flags: 1, userPasid: 1 });
+    host.ioctl(dev1!, VFIO_ATTACH_IOASID, { ioasid: all });
+    pasidDma(host);
+    host.ioctl(fd, IOASID_INVALIDATE_CACHE, { ioasid: tracker, granularity: 2, pasid: 1 });
+    host.ioctl(fd, IOASID_INVALIDATE_CACHE, { ioasid: all, granularity: 1, iova: 0n, size: K4, pasid: 1 });
+    host.ioctl(dev1!, VFIO_DETACH_IOASID, { ioasid: all });
+    pasidDma(host);
+    const late = host.ioctl(fd, IOASID_CREATE_NESTING, parent);
+    host.ioctl(dev2!, VFIO_ATTACH_IOASID, { ioasid: late });
+    host.ioctl(fd, IOASID_BIND_PASID_TABLE, { ioasid: late, ...bind });
+    pasidDma(host);
+    host.ioctl(fd, IOASID_UNBIND_PASID_TABLE, late);
+    pasidDma(host);
+  };
+}
+
+function pasidDma(host: SimulatedHost): void {
+  for (const name of ["dev1", "dev2"]) {
+    try {
+      host.device(name).dma(1).translate(0n);
+    } catch (error) {
+      if (!(error instanceof DmaFault)) throw error;
+    }
+  }
+}
+
 /** dev2 and dev3 share a group: nothing reaches a space before both are there. */
 function groups(host: SimulatedHost): void {
   const { fd, devices: [dev1, dev2, dev3] } = start(host);
@@ -299,6 +339,8 @@ function pageRequests(guest: Guest): (host: SimulatedHost) => void {
 const STAGE2: IommuOptions = { preset: "vtd-scalable", stage: 2 };
 const GROUPED = { devices: DEVICES.map((device, n) => ({ ...device, group: n === 0 ? 1 : 2 })) };
 
+const PASIDS = { pasidTables: 2, domains: 32 };
+
 export const FLOWS: readonly Flow[] = [
   { name: "flow 5.1", options: options({}), run: flow51 },
   { name: "flow 5.2", options: options({}), run: flow52 },
@@ -308,6 +350,9 @@ export const FLOWS: readonly Flow[] = [
   { name: "flow 5.4 on VT-d", options: options(STAGE2), run: flow54(X86) },
   { name: "flow 5.4 on SMMUv3", options: options({ preset: "smmuv3", stage: 2 }), run: flow54(ARM) },
   { name: "flow 5.4 on AMD-Vi", options: options({ preset: "amd" }), run: flow54(X86) },
+  { name: "flow 5.7 on VT-d", options: options(STAGE2, PASIDS), run: flow57(PASID_KINDS[0]!, X86) },
+  { name: "flow 5.7 on SMMUv3", options: options({ preset: "smmuv3", stage: 2 }, PASIDS), run: flow57(PASID_KINDS[1]!, ARM) },
+  { name: "flow 5.7 on AMD-Vi", options: options({ preset: "amd" }, PASIDS), run: flow57(PASID_KINDS[4]!, X86) },
   { name: "a tree of depth 4", options: options({}), run: deepTree },
   { name: "a tree of depth 4, first stage", options: options({ preset: "vtd-scalable" }), run: deepTree },
   { name: "page requests on VT-d", options: options(STAGE2), run: pageRequests(X86) },

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import {
   IOASID_CHECK_EXTENSION, IOASID_EXT_DIRTY_TRACKING, IOASID_EXT_MAP_BEFORE_ATTACH, IOASID_EXT_MULTIDEV_GROUP, IOASID_EXT_NESTING, IOASID_EXT_PAGE_REQUESTS,
+  IOASID_EXT_PASID_TABLE,
   IOASID_EXT_REGISTER_MEMORY, IOASID_EXT_USER_PGTABLE, type DeviceInfo, type IommuOptions, type PgtableFormat,
 } from "../../src/index.js";
 import { GB, gpaSpace, HVA, spaces } from "./space-host.js";
@@ -20,7 +21,7 @@ describe("IOASID_GET_INFO", () => {
     const child = fd.createNesting({ parent: root });
     const common = {
       children: [], devices: [], format: null, addressWidth: 64, permitted: [{ first: 0n, last: below(64) }], reserved: [], alignment: 4096,
-      pageSizes: 0n, writeOnly: false, pgtable: null, dirtyTracking: { supported: false, enabled: false }, pageRequests: false, pasidBits: 0,
+      pageSizes: 0n, writeOnly: false, pgtable: null, pasidTable: null, dirtyTracking: { supported: false, enabled: false }, pageRequests: false, pasidBits: 0,
       nesting: { software: true, hardware: [], softwareDepth: "unlimited", hardwareDepth: 0 },
       mappings: 0, locked: 0n, lockedRegistered: 0n, lockedTotal: 0n, lockLimit: below(64),
     };
@@ -203,7 +204,7 @@ it("CHECK_EXTENSION answers 1 for what this fd has", async () => {
   const { host, fd } = await spaces();
   for (const extension of [
     IOASID_EXT_REGISTER_MEMORY, IOASID_EXT_NESTING, IOASID_EXT_USER_PGTABLE, IOASID_EXT_DIRTY_TRACKING, IOASID_EXT_MULTIDEV_GROUP,
-    IOASID_EXT_MAP_BEFORE_ATTACH, IOASID_EXT_PAGE_REQUESTS,
+    IOASID_EXT_MAP_BEFORE_ATTACH, IOASID_EXT_PAGE_REQUESTS, IOASID_EXT_PASID_TABLE,
   ]) expect(host.ioctl(fd, IOASID_CHECK_EXTENSION, extension)).toBe(1);
-  expect(fd.checkExtension({ extension: 10 })).toBe(0);
+  expect(fd.checkExtension({ extension: 99 })).toBe(0);
 });

@@ -80,7 +80,7 @@ describe("an invalidation", () => {
 
 /** Field and value as the error names them in the form without entries. */
 const REFUSED: [what: string, fields: object, errno: ErrnoName, field: string, value: unknown][] = [
-  ["an unknown granularity", { granularity: 2 }, "EOPNOTSUPP", "granularity", 2],
+  ["an unknown granularity", { granularity: 3 }, "EOPNOTSUPP", "granularity", 3],
   ["a granularity that is no number", { granularity: "ALL" }, "EINVAL", "granularity", "ALL"],
   ["a misaligned iova", { ...RANGE, iova: 0x2800 }, "EINVAL", "iova", 0x2800n],
   ["a misaligned size", { ...RANGE, size: 0x800 }, "EINVAL", "size", 0x800n],
@@ -90,7 +90,7 @@ const REFUSED: [what: string, fields: object, errno: ErrnoName, field: string, v
   ["a range past 2^64", { ...RANGE, iova: (1n << 64n) - K4, size: 2n * K4 }, "EOVERFLOW", "size", 2n * K4],
   ["a range of everything", { granularity: 0, iova: 0, size: K4 }, "EINVAL", "iova", 0],
   ["a size of everything", { size: K4 }, "EINVAL", "size", K4],
-  ["a cache that is none", { caches: 4 }, "EOPNOTSUPP", "caches", 4], ["no cache", { caches: 0 }, "EOPNOTSUPP", "caches", 0],
+  ["a cache that is none", { caches: 8 }, "EOPNOTSUPP", "caches", 8], ["no cache", { caches: 0 }, "EOPNOTSUPP", "caches", 0],
   ["a device that is attached elsewhere", { device: 1 }, "EINVAL", "device", 1], ["an unknown device", { device: 99 }, "EINVAL", "device", 99],
   ["a leaf that is no boolean", { leaf: 1 }, "EINVAL", "leaf", 1],
 ];

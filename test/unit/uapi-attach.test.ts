@@ -228,7 +228,7 @@ describe("allocation", () => {
 
 /** What GET_INFO says where nothing special is asked for. */
 const PLAIN = {
-  nesting: { software: true, hardware: [], softwareDepth: "unlimited", hardwareDepth: 0 }, pgtable: null,
+  nesting: { software: true, hardware: [], softwareDepth: "unlimited", hardwareDepth: 0 }, pgtable: null, pasidTable: null,
   dirtyTracking: { supported: false, enabled: false }, pageRequests: false, pasidBits: 0, lockedRegistered: 0n, lockLimit: 2n ** 64n - 1n,
 };
 

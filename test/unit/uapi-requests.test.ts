@@ -32,6 +32,7 @@ describe("the table", () => {
       IOASID_CHECK_EXTENSION: ioasid(0), IOASID_REGISTER_MEMORY: ioasid(1), IOASID_UNREGISTER_MEMORY: ioasid(2), IOASID_ALLOC: ioasid(3), IOASID_FREE: ioasid(4), IOASID_GET_INFO: ioasid(5),
       IOASID_DMA_MAP: ioasid(6), IOASID_DMA_UNMAP: ioasid(7), IOASID_ALLOC_IOASID: ioasid(14),
       IOASID_CREATE_NESTING: ioasid(8), IOASID_BIND_PGTABLE: ioasid(9), IOASID_UNBIND_PGTABLE: ioasid(10),
+      IOASID_BIND_PASID_TABLE: ioasid(11), IOASID_UNBIND_PASID_TABLE: ioasid(12), IOASID_ALLOC_IOASID_PASID_TABLE: ioasid(16),
       IOASID_INVALIDATE_CACHE: ioasid(13), IOASID_ALLOC_IOASID_PGTABLE: ioasid(15), IOASID_SET_DIRTY_TRACKING: ioasid(19),
       IOASID_PAGE_RESPONSE: ioasid(17), IOASID_PAGE_RESPONSE_RANGE: ioasid(18),
       IOASID_GET_DIRTY_BITMAP: ioasid(20), IOASID_GET_GROUP_STATE: ioasid(21), IOASID_DEVICE_GET_INFO: ioasid(22),
@@ -61,7 +62,7 @@ describe("ioctl", () => {
     const { host } = fakeMachine();
     const ioasidFd = host.open("/dev/ioasid");
     const deviceFd = host.open("/dev/vfio/devices/dev1");
-    for (const unknown of [0x3b4b, 0x3b63, -1, 1.5, NaN, "IOASID_ALLOC", undefined]) {
+    for (const unknown of [0x3b5f, 0x3b63, -1, 1.5, NaN, "IOASID_ALLOC", undefined]) {
       for (const fd of [ioasidFd, deviceFd]) {
         expect(refusal(() => ioctlAny(fd, unknown), "ENOTTY", "request").call).toBe("ioctl");
       }
