@@ -55,11 +55,14 @@ export class DmaBatch implements DmaSink {
     this.#keep = keep;
   }
 
-  #route(rid: number): number {
-    let route = this.#routes.get(rid);
+  #route(event: number): number {
+    const rid = this.trace.subject[event] ?? 0;
+    const pasid = this.trace.target[event] ?? T.NO_PASID;
+    const key = T.requesterKey(rid, pasid);
+    let route = this.#routes.get(key);
     if (route === undefined) {
-      route = this.engine.route(rid);
-      this.#routes.set(rid, route);
+      route = this.engine.route(rid, pasid);
+      this.#routes.set(key, route);
     }
     return route;
   }
@@ -84,7 +87,7 @@ export class DmaBatch implements DmaSink {
       const event = this.#events[lane] ?? 0;
       requests[at] = trace.iovaLo[event] ?? 0;
       requests[at + 1] = trace.iovaHi[event] ?? 0;
-      requests[at + 2] = this.#route(trace.subject[event] ?? 0);
+      requests[at + 2] = this.#route(event);
       requests[at + 3] = (trace.flags[event] ?? 0) & (T.FLAG_READ | T.FLAG_WRITE);
     }
     const refused = port.translate(this.#lanes);
@@ -130,7 +133,7 @@ export class DmaBatch implements DmaSink {
       const sum = iovaLow + done;
       requests[0] = sum;
       requests[1] = iovaHigh + Math.floor(sum / TWO32);
-      requests[2] = this.#route(trace.subject[event] ?? 0);
+      requests[2] = this.#route(event);
       requests[3] = (trace.flags[event] ?? 0) & (T.FLAG_READ | T.FLAG_WRITE);
       port.translate(1);
       const low = results[0] ?? 0;
