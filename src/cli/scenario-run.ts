@@ -62,8 +62,7 @@ export function failureLine({ file, failure }: FileOutcome): string {
 function pathOfStep(step: Step, run: ScenarioRun): ShownStep["path"] {
   if (!("dma" in step) && !("translate" in step)) return undefined;
   const [iova, write]: [Value, boolean] = "read" in step ? [step.read, false] : [step.write, true];
-  const pasid = step.pasid === undefined ? undefined : Number(run.valueOf(step.pasid));
-  return pathOf(run, "dma" in step ? step.dma : step.translate, pasid, BigInt(run.valueOf(iova)), write);
+  return pathOf(run, "dma" in step ? step.dma : step.translate, run.pasidOf(step), BigInt(run.valueOf(iova)), write);
 }
 
 /** The step with the state after it, and the path of an access. */

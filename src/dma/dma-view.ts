@@ -53,6 +53,11 @@ export class DmaView {
     this.#requester = requester;
   }
 
+  /** The PASID that its faults tell; undefined: DMA without one. */
+  get pasid(): number | undefined {
+    return this.#requester.pasid();
+  }
+
   /** Host-physical address that an access to iova would use. Throws DmaFault; EngineError BAD_ARGUMENT for a bad argument. */
   translate(iova: bigint | number, access: Access = "r"): bigint {
     const address = checkIova("translate", iova);

@@ -74,7 +74,8 @@ function checkRequest(step: Step, refuse: Refuse): void {
 
 function checkDevice(step: Step, devices: ReadonlySet<string>, refuse: Refuse): void {
   const verb = verbOf(step);
-  if (verb !== "dma" && verb !== "translate") return;
+  if (verb !== "dma" && verb !== "translate" && verb !== "enqcmd") return;
+  if ("pasid" in step && "work" in step) refuse(".work", "the work says which PASID it is");
   const device = (step as unknown as Record<string, string>)[verb]!;
   if (!devices.has(device)) refuse(`.${verb}`, `the host has no device ${shown(device)}, but ${[...devices].join(", ")}`);
 }

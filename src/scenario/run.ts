@@ -5,11 +5,12 @@ import type { SimulatedHost } from "../create-host.js";
 import { DmaFault } from "../dma/dma-fault.js";
 import type { DmaView } from "../dma/dma-view.js";
 import { IoctlError } from "../uapi/errno.js";
+import { type EnqcmdResult, KvmFd } from "../uapi/kvm-fd.js";
 import type { OpenFile } from "../uapi/open-file.js";
 import { describeStep, readLength } from "./describe.js";
 import { makeHost } from "./host.js";
 import {
-  verbOf, type ChargeStep, type Content, type DmaStep, type IoctlStep, type Json, type PutStep, type Scenario, type Step,
+  verbOf, type ChargeStep, type Content, type DmaStep, type EnqcmdStep, type IoctlStep, type Json, type PutStep, type Scenario, type Step,
   type TranslateStep, type Value, type Verb,
 } from "./scenario.js";
 import { ScenarioError } from "./scenario-error.js";
@@ -37,6 +38,12 @@ export interface Bound {
   readonly fd: unknown;
 }
 
+/** Work that a device has accepted: its DMA for it goes through the view that came with it. */
+interface Work {
+  readonly device: string;
+  readonly view: DmaView;
+}
+
 type Outcome = { readonly value: unknown } | { readonly refusal: IoctlError | DmaFault };
 /** What came out, as text; words where words are expected. */
 function valueText(step: Step, value: unknown): string {
@@ -57,8 +64,16 @@ export class ScenarioRun {
   /** Everything that a step has bound. */
   readonly names = new Map<string, Bound>();
   readonly #views = new Map<string, DmaView>();
+  /** By what ENQCMD has answered. */
+  readonly #works = new Map<unknown, Work>();
+  /** Takes what the portals of all devices get; false: there is no room. */
+  #portal: (work: Work) => boolean = () => false;
 
-  private constructor(readonly scenario: Scenario, readonly host: SimulatedHost) {}
+  private constructor(readonly scenario: Scenario, readonly host: SimulatedHost) {
+    for (const { name, kind } of host.devices()) {
+      if (kind.enqcmd) host.device(name).onEnqcmd((_descriptor, view) => this.#portal({ device: name, view }));
+    }
+  }
 
   /** Throws ScenarioError when the host cannot be made. */
   static async start(scenario: Scenario): Promise<ScenarioRun> {
@@ -80,6 +95,11 @@ export class ScenarioRun {
   /** The number that a value of a step means, after that step. */
   valueOf(value: Value): number | bigint {
     return this.#resolve(value, this.scenario.steps.length) as number | bigint;
+  }
+
+  /** The PASID of an access, as the user names it. */
+  pasidOf(step: DmaStep | TranslateStep): number | undefined {
+    return this.#view(step, this.scenario.steps.length).pasid;
   }
 
   async #report(step: Step, number: number): Promise<StepReport> {
@@ -118,6 +138,7 @@ export class ScenarioRun {
     if ("put" in step) return this.#put(step, number);
     if ("get" in step) return host.process.bytes(value(step.get), readLength(step)).slice();
     if ("charge" in step) return this.#charge(step, number);
+    if ("enqcmd" in step) return this.#enqcmd(step, number);
     return "dma" in step ? this.#dma(step, number) : this.#translate(step, number);
   }
 
@@ -141,18 +162,34 @@ export class ScenarioRun {
     return (info as { locked: bigint }).locked;
   }
 
+  #enqcmd({ enqcmd, vm, pasid, descriptor, room = true }: EnqcmdStep, number: number): EnqcmdResult {
+    const file = this.#resolve(vm, number);
+    if (!(file instanceof KvmFd)) throw new ScenarioError("", `vm: ${show(file)} is no fd of /dev/kvm`, number);
+    let work: Work | undefined;
+    this.#portal = (offered) => {
+      if (room) work = offered;
+      return room;
+    };
+    const result = file.enqcmd({ name: enqcmd }, Number(this.#resolve(pasid, number)), bytesOf(descriptor));
+    if (work) this.#works.set(result, work);
+    return result;
+  }
+
   async #dma(step: DmaStep, number: number): Promise<unknown> {
-    const view = this.#view(step.dma, step.pasid, number);
+    const view = this.#view(step, number);
     if ("read" in step) return view.read(this.#resolve(step.read, number) as bigint, readLength(step));
     return view.write(this.#resolve(step.write, number) as bigint, bytesOf(step));
   }
 
   #translate(step: TranslateStep, number: number): bigint {
     const [iova, access] = "read" in step ? [step.read, "r" as const] : [step.write, "w" as const];
-    return this.#view(step.translate, step.pasid, number).translate(this.#resolve(iova, number) as bigint, access);
+    return this.#view(step, number).translate(this.#resolve(iova, number) as bigint, access);
   }
 
-  #view(device: string, pasid: Value | undefined, number: number): DmaView {
+  #view(step: DmaStep | TranslateStep, number: number): DmaView {
+    const { pasid, work } = step;
+    const device = "dma" in step ? step.dma : step.translate;
+    if (work !== undefined) return this.#viewOfWork(device, work, number);
     const vpasid = pasid === undefined ? undefined : Number(this.#resolve(pasid, number));
     const key = `${device} ${vpasid}`;
     let view = this.#views.get(key);
@@ -161,6 +198,12 @@ export class ScenarioRun {
       this.#views.set(key, view);
     }
     return view;
+  }
+
+  #viewOfWork(device: string, name: Value, number: number): DmaView {
+    const work = this.#works.get(this.#resolve(name, number));
+    if (work?.device === device) return work.view;
+    throw new ScenarioError("", `work: ${device} has accepted no work ${JSON.stringify(name)}`, number);
   }
 
   #resolve(value: Json, number: number): unknown {
@@ -195,7 +238,7 @@ export class ScenarioRun {
     if ("refusal" in outcome) {
       return { what: "expect", expected: expect === undefined ? "no refusal" : JSON.stringify(expect), got: outcome.refusal.message };
     }
-    if (expect === undefined) return undefined;
+    if (expect === undefined) return "enqcmd" in step ? differs({ accepted: true }, outcome.value, "expect") : undefined;
     if ("get" in step || "dma" in step) return bytesDiffer(bytesOf(expect as unknown as Content), outcome.value as Uint8Array);
     if ("translate" in step) return this.#compareAddress(step.expect, outcome.value as bigint, number);
     return differs(this.#resolve(expect, number), outcome.value, "expect");

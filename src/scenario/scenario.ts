@@ -130,9 +130,29 @@ export interface GetStep extends Common {
   readonly expect: Content | Refusal;
 }
 
-/** The vPASID of an access; absent: DMA without one. */
+/** Work for a device: the guest's CPU sends 64 bytes to its portal. */
+export interface EnqcmdStep extends Common {
+  /** Name of the device. */
+  readonly enqcmd: string;
+  /** The fd of /dev/kvm. */
+  readonly vm: Value;
+  /** The PASID that the guest's CPU holds. */
+  readonly pasid: Value;
+  readonly descriptor: Content;
+  /** Whether the device has room for it. Default true. */
+  readonly room?: boolean;
+  /** The name by which DMA for this work tells so. */
+  readonly as?: string;
+  /** Default: it is accepted. */
+  readonly expect?: Json | Refusal;
+}
+
+/** Neither: DMA without a PASID. */
 interface WithPasid {
+  /** The vPASID of an access. */
   readonly pasid?: Value;
+  /** "$name" of the ENQCMD that brought the work it is done for: with that one's PASID. */
+  readonly work?: Value;
 }
 
 export type DmaStep = Common & WithPasid & { readonly dma: string } & (
@@ -154,9 +174,9 @@ export interface ChargeStep extends Common {
 }
 
 export type Step =
-  | OpenStep | IoctlStep | CloseStep | MmapStep | MunmapStep | PutStep | GetStep | DmaStep | TranslateStep | ChargeStep;
+  | OpenStep | IoctlStep | CloseStep | MmapStep | MunmapStep | PutStep | GetStep | EnqcmdStep | DmaStep | TranslateStep | ChargeStep;
 
-export const VERBS = ["open", "ioctl", "close", "mmap", "munmap", "put", "get", "dma", "translate", "charge"] as const;
+export const VERBS = ["open", "ioctl", "close", "mmap", "munmap", "put", "get", "enqcmd", "dma", "translate", "charge"] as const;
 export type Verb = (typeof VERBS)[number];
 
 /** The verb of a step: it has exactly one. */

@@ -69,8 +69,8 @@ const answer: Schema = {
 
 const note: Schema = { ...text, description: "Shown before the step." };
 const access = { read: { ...ref("value") }, write: { ...ref("value") } };
-/** The vPASID of an access; absent: DMA without one. */
-const pasid = ref("value");
+/** With neither, DMA has no PASID. */
+const route = { pasid: ref("value"), work: { ...ref("value") } };
 
 function step(description: string, required: Readonly<Record<string, Schema>>, optional: Readonly<Record<string, Schema>> = {}): Schema {
   return object(required, { note, ...optional }, description);
@@ -98,13 +98,16 @@ const steps: readonly Schema[] = [
   }, { expect: ref("refusal") }),
   step("Reads the memory of the process, from this host virtual address on.",
     { get: ref("value"), expect: { oneOf: [...contents, ref("refusal")] } }),
+  step("Work for a device: the guest's CPU sends 64 bytes to its portal, with its PASID.", {
+    enqcmd: text, vm: ref("value"), pasid: ref("value"), descriptor: { oneOf: contents },
+  }, { room: { ...flag, description: "Whether the device has room for it; default true." }, as: name, expect: answer }),
   step("DMA of a device: it reads from this iova.", { dma: text, read: access.read },
-    { length, pasid, expect: { oneOf: [...contents, ref("fault")] } }),
+    { length, ...route, expect: { oneOf: [...contents, ref("fault")] } }),
   ...CONTENTS.map((content) => step("DMA of a device: it writes to this iova.",
-    { dma: text, write: access.write, ...content }, { pasid, expect: ref("fault") })),
+    { dma: text, write: access.write, ...content }, { ...route, expect: ref("fault") })),
   ...(["read", "write"] as const).map((way) => step(`Where a ${way} of a device would go.`, {
     translate: text, [way]: access[way], expect: { oneOf: [object({ hpa: ref("value") }), object({ hva: ref("value") }), ref("fault")] },
-  }, { pasid })),
+  }, route)),
   step("Bytes charged to the lock limit: by the process, or by an ioasid of `fd`.", { charge: { const: "process" }, expect: ref("value") }),
   step("Bytes charged to the lock limit by an ioasid.", { charge: ref("value"), fd: ref("value"), expect: ref("value") }),
 ];

@@ -38,7 +38,7 @@ export interface IoasidState {
 export interface HostState {
   /** The roots of each fd, by the fd's name. */
   readonly fds: readonly { readonly name: string; readonly roots: readonly IoasidState[]; readonly registered: bigint }[];
-  /** Devices that are bound and whose DMA is blocked, and those that are not bound. */
+  /** Devices that are bound and whose DMA is blocked, and those that are not bound; not those that are shared out as mdevs. */
   readonly blocked: readonly string[];
   readonly unbound: readonly string[];
   /** What the process has charged. */
@@ -94,6 +94,7 @@ function openFds(run: ScenarioRun): IoasidFd[] {
 
 export function stateOf(run: ScenarioRun): HostState {
   const devices = run.host.devices();
+  const shared = new Set(devices.map(({ parent }) => parent));
   return {
     fds: openFds(run).map((fd) => {
       const spaces = [...fd.spaces];
@@ -104,7 +105,7 @@ export function stateOf(run: ScenarioRun): HostState {
       };
     }),
     blocked: devices.filter(({ binding, routed }) => binding !== undefined && routed === undefined).map(({ name }) => name),
-    unbound: devices.filter(({ binding }) => binding === undefined).map(({ name }) => name),
+    unbound: devices.filter(({ name, binding }) => binding === undefined && !shared.has(name)).map(({ name }) => name),
     locked: run.host.process.locked,
   };
 }

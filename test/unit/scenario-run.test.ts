@@ -84,6 +84,47 @@ describe("a step", () => {
   });
 });
 
+/** Steps for a device that takes ENQCMD, with a space of PASID 3. */
+const ENQCMD = [
+  { mmap: { hva: "0x40000000", size: "0x1000" } }, { put: [{ at: "0x40000000", bytes: "77" }] }, { open: "/dev/ioasid", as: "fd" }, { open: "/dev/kvm", as: "vm" },
+  { open: "/dev/vfio/devices/dev1", as: "dev" }, { ioctl: "VFIO_BIND_IOASID_FD", fd: "$dev", arg: "$fd" }, { ioctl: "IOASID_ALLOC", fd: "$fd", as: "gva" },
+  { ioctl: "VFIO_ATTACH_IOASID", fd: "$dev", arg: { ioasid: "$gva", flags: "$IOASID_ATTACH_USER_PASID", userPasid: 3 } },
+  { ioctl: "IOASID_DMA_MAP", fd: "$fd", arg: { ioasid: "$gva", iova: "0x1000", vaddr: "0x40000000", size: "0x1000" } },
+];
+const SENT = { enqcmd: "dev1", vm: "$vm", pasid: 3, descriptor: { fill: 1, length: 64 }, as: "work" };
+
+async function enqcmd(...steps: object[]): Promise<StepReport> {
+  const devices = [{ name: "dev1", rid: 8, enqcmd: true }, { name: "dev2", rid: 16, enqcmd: true }, { name: "dev3", rid: 24 }];
+  const host = { memory: { ram: 0x10000, arena: 0x400000 }, iommus: [{ preset: "vtd-scalable", stage: 2 }], devices };
+  return (await reports({ scenario: 1, name: "test", host, steps: [...ENQCMD, ...steps] })).at(-1)!;
+}
+
+describe("work by ENQCMD", () => {
+  it("is done with the PASID that came with it", async () => {
+    expect(await enqcmd(SENT)).toMatchObject({ verb: "enqcmd", text: "work = enqcmd(vm, dev1, 3, 64 bytes of 1)", value: { accepted: true } });
+    const read = await enqcmd(SENT, { dma: "dev1", work: "$work", read: "0x1000", expect: { bytes: "77" } });
+    expect(read).toMatchObject({ text: "dev1 reads 1 byte at 0x1000 for work", outcome: "77" });
+    expect((await enqcmd(SENT, { translate: "dev1", work: "$work", read: "0x1001", expect: { hva: "0x40000001" } })).mismatch).toBeUndefined();
+    expect((await enqcmd(SENT, { dma: "dev1", work: "$work", write: "0x2000", bytes: "00" })).refusal).toMatchObject({ reason: "not-present", pasid: 3 });
+  });
+
+  it.each<[string, object, object]>([
+    ["that the device has no room for", { ...SENT, room: false }, { what: "expect.accepted", expected: "true", got: "false" }],
+    ["for a device without a portal", { ...SENT, enqcmd: "dev3" }, { what: "expect.accepted" }],
+    ["that is refused for another reason", { ...SENT, room: false, expect: { accepted: false, why: "no-portal" } }, { what: "expect.why", got: '"retry"' }],
+    ["that is no descriptor", { ...SENT, descriptor: { bytes: "00" } }, { expected: "no refusal", got: expect.stringContaining("a descriptor has 64 bytes") }],
+    ["that is accepted and should not be", { ...SENT, expect: { errno: "EINVAL" } }, { expected: '{"errno":"EINVAL"}' }],
+  ])("%s is a mismatch", async (_name, step, mismatch) => {
+    expect((await enqcmd(step)).mismatch).toMatchObject(mismatch);
+  });
+
+  it("is nobody's that did not get it", async () => {
+    await expect(enqcmd(SENT, { dma: "dev2", work: "$work", read: 0 })).rejects.toThrow('step 11: work: dev2 has accepted no work "$work"');
+    await expect(enqcmd({ ...SENT, room: false, expect: { accepted: false } }, { dma: "dev1", work: "$work", read: 0 })).rejects.toThrow("has accepted no work");
+    await expect(enqcmd({ ...SENT, vm: "$fd" })).rejects.toThrow(/step 10: vm: .* is no fd of \/dev\/kvm/);
+  });
+});
+
 describe("what no expectation can name ends with an error", () => {
   const fails = (...steps: object[]) => reports({ scenario: 1, name: "test", steps });
 

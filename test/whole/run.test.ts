@@ -93,7 +93,8 @@ describe("ioasid flows", () => {
       "RFC 5.1", "RFC 5.2", "double charge", "RFC 5.3", "RFC 5.4", "giova_ioasid = ioctl(ioasid_fd, IOASID_CREATE_NESTING, gpa_ioasid)",
       "gpa_ioasid (1)  kernel  0x0..0x3fffffff -> hva 0x40000000 rw  dev1, dev2  charged 1 GiB",
       "\u2514 giova_ioasid (2)  software-nested  0x2000..0x2fff -> gpa_ioasid 0x1000 rw", "charge of the process: 1,048,580 KiB",
-      "x86-64, level 0", "! IOASID_DMA_MAP: ENOMEM (12)",
+      "x86-64, level 0", "! IOASID_DMA_MAP: ENOMEM (12)", "RFC 5.5", "work1 = enqcmd(kvm_fd, mdev1, 17, 64 bytes)",
+      "mdev1 PASID 17, mdev2 PASID 17", "gva_ioasid2 0x2000 -> gpa_ioasid 0x3000 -> hva 0x40003000",
     ]) expect(run.stdout).toContain(text);
   });
 
@@ -111,7 +112,7 @@ describe("ioasid flows", () => {
   });
 
   it("names what there is when asked for another", () => {
-    expect(ioasid(["flows", "5.9"])).toMatchObject({ status: 2, stdout: "", stderr: expect.stringContaining("there are 5.1, 5.2, 5.3, 5.4") });
+    expect(ioasid(["flows", "5.9"])).toMatchObject({ status: 2, stdout: "", stderr: expect.stringContaining("there are 5.1, 5.2, 5.3, 5.4, 5.5") });
   });
 });
 
