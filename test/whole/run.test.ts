@@ -122,6 +122,7 @@ describe("examples", () => {
     ["flow-5-2", ["charged: 1 GB and 4096 bytes", "charged: 1 GB and 0 bytes", "in between:            dev2 (label 2): read of iova 0x1000 refused: blocked"]],
     ["flow-5-3", ["as is GPA 0x1000: 0x100001000", "0 by the child", "not-present", "write-denied", "mapped elsewhere:   3333333333333333"]],
     ["flow-5-4", ["of these kinds: x86-64", "0x1027: accessed", "0x1067: dirty", "dev2 reads 3333333333333333", "at stage 2", "at stage 1, level 0"]],
+    ["flow-5-5", ["of type 8, mdev on dsa0; the CPU must translate its PASIDs: true", "{ accepted: true }", 'done, 13 bytes: the process has "shared by SVA"', "why: 'pasid-translation'", "refused at 0x3000 after 4096 bytes"]],
     ["qemu-shadow", ["3 mapped, 0 unmapped, 0 refused", "1 mapped, 1 unmapped, 0 refused", "0 mapped, 0 unmapped, 1 refused", "charged: 1073741824 bytes"]],
   ])("%s runs and says what happened", (name, says) => {
     const run = node([`examples/${name}.mjs`]);
@@ -130,6 +131,6 @@ describe("examples", () => {
   });
 
   it("are all tried", () => {
-    expect(readdirSync("examples").sort()).toEqual(["flow-5-1.mjs", "flow-5-2.mjs", "flow-5-3.mjs", "flow-5-4.mjs", "machine.mjs", "qemu-shadow.mjs"]);
+    expect(readdirSync("examples").sort()).toEqual(["flow-5-1.mjs", "flow-5-2.mjs", "flow-5-3.mjs", "flow-5-4.mjs", "flow-5-5.mjs", "lib", "machine.mjs", "qemu-shadow.mjs"]);
   });
 });
