@@ -2,9 +2,9 @@
 import {
   ABI_VERSION, DOMAIN_BYTES, ENGINE_ABI, ENGINE_BYTES, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_EPOCH,
   ENGINE_FRAME_COUNT, ENGINE_FRAME_LIVE, ENGINE_FRAME_NEXT, ENGINE_FRAMES, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_LENGTH,
-  ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_RING, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES,
-  ENGINE_SCRATCH, ENGINE_SINK, ENGINE_SLOT_CAPACITY, ENGINE_SLOTS, ENGINE_SLOTS_SPARE, ENGINE_THREADS, FRAME_BYTES, HOST_THREAD,
-  RING_ENTRIES, RING_ENTRY_BYTES, ROUTE_BYTES, SCRATCH_BYTES, SLOT_BYTES, SLOTS_BYTES,
+  ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_QUEUE, ENGINE_QUEUE_CAPACITY, ENGINE_RING, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES,
+  ENGINE_SCRATCH, ENGINE_SINK, ENGINE_SLOT_CAPACITY, ENGINE_SLOTS, ENGINE_SLOTS_SPARE, ENGINE_STALL_CAPACITY, ENGINE_STALLS, ENGINE_THREADS, FRAME_BYTES, HOST_THREAD,
+  QUEUE_RECORD_BYTES, QUEUE_RECORDS, RING_ENTRIES, RING_ENTRY_BYTES, ROUTE_BYTES, SCRATCH_BYTES, SLOT_BYTES, SLOTS_BYTES,
 } from "./layout";
 import { chooseFastSlot } from "./memory";
 import { layPort, portBytes } from "./port";
@@ -17,11 +17,12 @@ function align64(at: u64): u64 {
 
 /**
  * Makes an engine in the zeroed arena [engine, engine + length): answers the number of table frames that it has, 0 if the
- * arena is too small for the rest. engine is a multiple of 4096; routesLg2 <= 20; portFaults a power of two; sums are 64-bit.
+ * arena is too small for the rest. engine is a multiple of 4096; routesLg2 <= 20; portFaults, records and stalls are powers of two;
+ * sums are 64-bit.
  */
 export function createEngine(
   engine: usize, length: u32, slots: u32, routesLg2: u32, domains: u32, ports: u32,
-  portSetsLg2: u32, portLanes: u32, portFaults: u32, firstId: u32,
+  portSetsLg2: u32, portLanes: u32, portFaults: u32, firstId: u32, records: u32, stalls: u32,
 ): u32 {
   const routes: u64 = <u64>1 << routesLg2;
   const stride: u64 = portBytes(portSetsLg2, portLanes, portFaults);
@@ -33,7 +34,9 @@ export function createEngine(
   const domainsAt = align64(routesAt + routes * ROUTE_BYTES);
   const ringAt = align64(domainsAt + <u64>domains * DOMAIN_BYTES);
   const scratchAt = align64(ringAt + RING_ENTRIES * RING_ENTRY_BYTES);
-  const portsAt = align64(scratchAt + SCRATCH_BYTES);
+  const queueAt = align64(scratchAt + SCRATCH_BYTES);
+  const stallsAt = align64(queueAt + QUEUE_RECORDS + <u64>records * QUEUE_RECORD_BYTES);
+  const portsAt = align64(stallsAt + <u64>stalls * 4);
   const sideAt = align64(portsAt + ports * stride);
   if (sideAt + 3 * <u64>FRAME_BYTES > limit) return 0;
   // Each frame costs its page, a link and a count; one page more is the sink.
@@ -55,6 +58,10 @@ export function createEngine(
   store<u32>(engine, domains, ENGINE_DOMAIN_CAPACITY);
   store<u32>(engine, <u32>ringAt, ENGINE_RING);
   store<u32>(engine, <u32>scratchAt, ENGINE_SCRATCH);
+  store<u32>(engine, <u32>queueAt, ENGINE_QUEUE);
+  store<u32>(engine, records, ENGINE_QUEUE_CAPACITY);
+  store<u32>(engine, <u32>stallsAt, ENGINE_STALLS);
+  store<u32>(engine, stalls, ENGINE_STALL_CAPACITY);
   store<u32>(engine, <u32>portsAt, ENGINE_PORTS);
   store<u32>(engine, <u32>stride, ENGINE_PORT_STRIDE);
   store<u32>(engine, ports, ENGINE_PORT_CAPACITY);

@@ -2,8 +2,9 @@
 // Imports layout, counters.
 import {
   FAULT_ACCESS, FAULT_BYTES, FAULT_CLASS, FAULT_IOVA, FAULT_IPA, FAULT_LANE, FAULT_LEVEL, FAULT_PASID, FAULT_PTE,
-  FAULT_REASON, FAULT_RID, FAULT_ROUTE, FAULT_STAGE, PERM_PRIVILEGED_SHIFT, PORT_FAULT_CAPACITY, PORT_FAULT_DROPPED,
+  FAULT_REASON, FAULT_RECOVERABLE, FAULT_RID, FAULT_ROUTE, FAULT_STAGE, PERM_PRIVILEGED_SHIFT, PORT_FAULT_CAPACITY, PORT_FAULT_DROPPED,
   PORT_FAULT_HEAD, PORT_FAULT_OVERFLOW, PORT_FAULT_TAIL, PORT_FAULTS, RESULT_FAULT_BIT, RESULT_LEVEL_SHIFT,
+  RESULT_RECOVERABLE_BIT,
 } from "./layout";
 import { Count } from "./counters";
 
@@ -33,8 +34,13 @@ export function deniedReason(missing: u32): u32 {
   return REASON_EXECUTE_DENIED;
 }
 
-export function faultResult(reason: u32, level: u32): u64 {
-  return (<u64>1 << RESULT_FAULT_BIT) | (<u64>level << RESULT_LEVEL_SHIFT) | <u64>reason;
+/** Could a page make such a refusal of a domain's own table an access? */
+export function canRecover(reason: u32): bool {
+  return reason == REASON_NOT_PRESENT || reason == REASON_ACCESS_FLAG || (reason >= REASON_READ_DENIED && reason <= REASON_EXECUTE_DENIED);
+}
+
+export function faultResult(reason: u32, level: u32, recoverable: bool): u64 {
+  return (<u64>1 << RESULT_FAULT_BIT) | (<u64>recoverable << RESULT_RECOVERABLE_BIT) | (<u64>level << RESULT_LEVEL_SHIFT) | <u64>reason;
 }
 
 /** Class of a reason that no two-stage walk gave. */
@@ -49,7 +55,7 @@ export function classOf(reason: u32): u32 {
  */
 export function pushFault(
   port: usize, lane: u32, iova: u64, ipa: u64, pte: u64, rid: u32, pasid: u32, route: u32,
-  access: u32, reason: u32, stage: u32, level: u32, faultClass: u32,
+  access: u32, reason: u32, stage: u32, level: u32, faultClass: u32, recoverable: bool,
 ): void {
   Count.fault(port, reason);
   const head = load<u32>(port, PORT_FAULT_HEAD);
@@ -72,5 +78,6 @@ export function pushFault(
   store<u8>(record, <u8>faultClass, FAULT_CLASS);
   store<u8>(record, <u8>stage, FAULT_STAGE);
   store<u8>(record, <u8>level, FAULT_LEVEL);
+  store<u8>(record, <u8>recoverable, FAULT_RECOVERABLE);
   atomic.store<u32>(port, head + 1, PORT_FAULT_HEAD);
 }

@@ -3,7 +3,7 @@
 // each a literal or an expression of the constants above it. All words are little-endian; ranges are first..last, inclusive.
 
 /** Raised whenever a structure below changes; the loader refuses a module of another version. */
-export const ABI_VERSION: u32 = 3;
+export const ABI_VERSION: u32 = 4;
 
 // --- Engine header: one per arena, at its first byte -------------------------------------------------------------
 export const ENGINE_ABI: u32 = 0; // u32
@@ -42,8 +42,12 @@ export const ENGINE_FOUND: u32 = 252; // u32, records that the last call has wri
 export const ENGINE_GRANTED: u32 = 276; // u32, beside ENGINE_FAIL_IN: tables that a reservation has promised to the maps after it
 export const ENGINE_LOCK: u32 = 280; // u32, atomic, 1 while a change is made
 export const ENGINE_STALLED: u32 = 284; // u32, address of the port that the last change has not seen leave its section, 0 if none
+export const ENGINE_QUEUE_CAPACITY: u32 = 292; // u32, a power of two
 export const ENGINE_UNFINISHED: u32 = 296; // u64, what unmap would have answered, had no port stalled; ~0 if it has removed nothing
 export const ENGINE_THREADS: u32 = 288; // u32, highest thread number that was given out
+export const ENGINE_QUEUE: u32 = 304; // u32, address of the queue of what devices report
+export const ENGINE_STALLS: u32 = 308; // u32, address of u32[stalls]: accesses that wait for pages
+export const ENGINE_STALL_CAPACITY: u32 = 312; // u32, a power of two
 export const ENGINE_FRAME_FREE: u32 = 320; // u32[FRAME_ORDERS], for each order: index + 1 of the first frame of a free block
 export const ENGINE_FRAME_LIMBO: u32 = 356; // u32[FRAME_ORDERS], the same of the blocks that wait for readers
 export const ENGINE_FRAME_LIMBO_LAST: u32 = 392; // u32[FRAME_ORDERS], and of the last of these
@@ -127,6 +131,7 @@ export const DOMAIN_ACCESS_FAULT: u32 = 8; // flag: a leaf whose accessed bit is
 export const DOMAIN_NESTED: u32 = 16; // flag: it has a stage 2
 export const DOMAIN_HALVES: u32 = 32; // flag: it has an upper half
 export const DOMAIN_EXACT: u32 = 64; // flag, set by createDomain: two stages, or halves of two formats; no batch walker serves it
+export const DOMAIN_PAGE_REQUESTS: u32 = 128; // flag: a device may ask for the pages that its table lacks
 /** What only some formats know. Write protect (x86-64): a privileged write needs the R/W bit too. */
 export const OPTION_WRITE_PROTECT: u32 = 65536;
 /** Arm stage 1: the permissions in table pointers (APTable, UXNTable, PXNTable) do not count. */
@@ -179,13 +184,14 @@ export const REQUEST_ROUTE: u32 = 8; // u32
 export const REQUEST_NEED: u32 = 12; // u32, PERM_* that the access wants; 0 asks for the address alone
 export const REQUEST_BYTES: u32 = 16;
 //  result, translated  | 0 | identity | log2 of the run (6) | hpa (56) |
-//  result, refused     | 1 | 0 ...    | level (8) | reason (8) |
-//                      63  62                   16 15      8 7     0
+//  result, refused     | 1 | 0 ... | recoverable | level (8) | reason (8) |
+//                      63                     16 15      8 7     0
 export const RESULT_BYTES: u32 = 8;
 export const RESULT_RUN_SHIFT: u64 = 56;
 export const RESULT_IDENTITY_BIT: u64 = 62;
 export const RESULT_FAULT_BIT: u64 = 63;
 export const RESULT_LEVEL_SHIFT: u64 = 8;
+export const RESULT_RECOVERABLE_BIT: u64 = 16;
 
 // --- Port: one thread's way into the engine -----------------------------------------------------------------------------
 export const PORT_ENGINE: u32 = 0; // u32, address of the engine header
@@ -248,7 +254,24 @@ export const FAULT_REASON: u32 = 41; // u8
 export const FAULT_CLASS: u32 = 42; // u8
 export const FAULT_STAGE: u32 = 43; // u8, 1 or 2; 0 when no walk was made
 export const FAULT_LEVEL: u32 = 44; // u8, 0 is the leaf table
+export const FAULT_RECOVERABLE: u32 = 45; // u8, 1: a page request can help
 export const FAULT_BYTES: u32 = 48;
+
+// --- Queue of what devices report, from any thread to the host's: records ascend; and the accesses that wait for an answer ---------
+export const QUEUE_HEAD: u32 = 0; // u32, atomic, records ever claimed
+export const QUEUE_DROPPED: u32 = 4; // u32, atomic, records that found it full; the reader takes the number away
+export const QUEUE_TAIL: u32 = 64; // u32, atomic, records read; written by the reader, alone on its cache line
+export const QUEUE_RECORDS: u32 = 128; // first record: a fault record and
+export const QUEUE_SEQUENCE: u32 = 48; // u32, atomic, its number + 1, stored last: the record is whole
+export const QUEUE_GROUP: u32 = 52; // u32, of a page request: who waits
+export const QUEUE_FLAGS: u32 = 56; // u32
+export const QUEUE_RECORD_BYTES: u32 = 64;
+export const QUEUE_REQUEST: u32 = 1; // flag: a page request; else an access that was refused
+export const QUEUE_LAST: u32 = 2; // flag: the last request of its group
+//  stall  | generation (29) | 0 free, 1 waits, 2 + answer |
+export const STALL_STATE_BITS: u32 = 3;
+export const STALL_WAITS: u32 = 1;
+export const STALL_ANSWERED: u32 = 2;
 
 // --- Walk record: what the exact walker saw --------------------------------------------------------------------------------
 export const WALK_REASON: u32 = 0; // u32, 0 = translated

@@ -1,7 +1,7 @@
 // Translate: request -> route -> IOTLB; what missed is walked in batches; what is left goes through the exact walker and
 // ends in the fault ring. The scalar call is the same with one lane. Imports everything below it.
 import {
-  DATA_VALID, DOMAIN_FRAGMENTED, ENGINE_DOMAINS, ENGINE_RING_HEAD, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_WALKERS, PERM_ANY_W,
+  DATA_VALID, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_NESTED, DOMAIN_PAGE_REQUESTS, ENGINE_DOMAINS, ENGINE_RING_HEAD, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_WALKERS, PERM_ANY_W,
   PORT_ACTIVE, PORT_CAPACITY, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES,
   PORT_REFUSED, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, PORT_RING_TAIL, PORT_SCRATCH, PORT_WALK, REQUEST_BYTES,
   REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES, RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_BLOCKED,
@@ -10,7 +10,7 @@ import {
 } from "./layout";
 import { Count } from "./counters";
 import {
-  CLASS_NONE, faultResult, pushFault, REASON_BAD_REQUEST, REASON_BLOCKED, REASON_NO_ROUTE, REASON_NONE, REASON_NOT_PRESENT,
+  canRecover, CLASS_NONE, faultResult, pushFault, REASON_BAD_REQUEST, REASON_BLOCKED, REASON_NO_ROUTE, REASON_NONE, REASON_NOT_PRESENT,
 } from "./fault";
 import { dispatch } from "./format/list";
 import { Fill } from "./iotlb";
@@ -200,7 +200,7 @@ function walkLane(engine: usize, port: usize, lane: u32): void {
   const walk = port + PORT_WALK;
   const reason = walkAndMark(engine, port, domain, iova, need);
   if (reason) {
-    refuseWalk(engine, port, lane, request, reason);
+    refuseWalk(engine, port, lane, request, reason, isRecoverable(domain, walk, reason));
     return;
   }
   const lg2 = load<u32>(walk, WALK_LEAF_LG2);
@@ -221,22 +221,29 @@ function refuse(engine: usize, port: usize, lane: u32, request: usize, reason: u
   store<u32>(walk, 0, WALK_STAGE);
   store<u32>(walk, 0, WALK_LEVEL);
   store<u32>(walk, CLASS_NONE, WALK_CLASS);
-  refuseWalk(engine, port, lane, request, reason);
+  refuseWalk(engine, port, lane, request, reason, false);
   return true;
 }
 
+/** Could a page make the access that was walked? What stage 2 refuses is not for the owner of stage 1 to mend. */
+function isRecoverable(domain: usize, walk: usize, reason: u32): bool {
+  const flags = load<u32>(domain, DOMAIN_FLAGS);
+  if (!(flags & DOMAIN_PAGE_REQUESTS) || !canRecover(reason)) return false;
+  return !(flags & DOMAIN_NESTED) || load<u32>(walk, WALK_STAGE) == 1;
+}
+
 /** Writes the result and the record of a refusal that the port's walk record describes. */
-function refuseWalk(engine: usize, port: usize, lane: u32, request: usize, reason: u32): void {
+function refuseWalk(engine: usize, port: usize, lane: u32, request: usize, reason: u32, recoverable: bool): void {
   const walk = port + PORT_WALK;
   const level = load<u32>(walk, WALK_LEVEL);
   const index = Request.route(request);
   const known = index != ROUTE_NONE && index <= load<u32>(engine, ENGINE_ROUTE_MASK);
   const rid = known ? routeRid(engine, index) : 0;
   const pasid = known ? routePasid(engine, index) : 0;
-  store<u64>(load<u32>(port, PORT_LANE_RESULTS) + (lane << 3), faultResult(reason, level));
+  store<u64>(load<u32>(port, PORT_LANE_RESULTS) + (lane << 3), faultResult(reason, level, recoverable));
   store<u32>(port, load<u32>(port, PORT_REFUSED) + 1, PORT_REFUSED);
   pushFault(port, lane, Request.iova(request), load<u64>(walk, WALK_IPA), load<u64>(walk, WALK_PTE), rid, pasid, index,
-    Request.need(request), reason, load<u32>(walk, WALK_STAGE), level, load<u32>(walk, WALK_CLASS));
+    Request.need(request), reason, load<u32>(walk, WALK_STAGE), level, load<u32>(walk, WALK_CLASS), recoverable);
 }
 
 /** The scalar call with a number: hpa, -1 if refused, -2 if the answer is no exact number (PORT_RESULT has it). iova < 2^53. */

@@ -1,7 +1,7 @@
 // Makes a simulated host: the engine, its IOMMUs, its devices, the uAPI over them, and the devices' DMA views.
 // Imports every layer but trace and cli.
 import { Engine, type EngineOptions } from "./engine/engine.js";
-import { EngineError } from "./engine/errors.js";
+import { EngineError, integerIn } from "./engine/errors.js";
 import type { Port } from "./engine/port.js";
 import { type DeviceOptions, deviceSpecs } from "./host-devices.js";
 import { HostDevice } from "./host-device.js";
@@ -11,6 +11,9 @@ import { Host } from "./uapi/host.js";
 
 /** RAM of an owned memory begins here; not at its memory offset, so that the two are never mixed up. */
 const RAM_HPA = 0x100000000n;
+
+/** A device asks for at most 32 pages at once: a queue has room for them. */
+const LEAST_DEPTH = 32;
 
 /** A range of host-physical addresses whose bytes are in an adopted memory; all multiples of 4096. */
 export interface RamOptions {
@@ -36,6 +39,10 @@ export interface HostOptions extends EngineOptions {
    * iommufd's rule, all ioasids of an fd together.
    */
   accounting?: "ioasid" | "fd";
+  faultQueue?: EngineOptions["faultQueue"] & {
+    /** Records that the fault queue of an ioasid fd holds, 32..2^20. Default 1024. */
+    depth?: number;
+  };
 }
 
 export class SimulatedHost extends Host {
@@ -101,9 +108,13 @@ export async function createHost(options: HostOptions = {}): Promise<SimulatedHo
   if (typeof lockLimit !== "bigint" || lockLimit < 0n) throw new EngineError("BAD_OPTION", "must be a bigint >= 0", "lockLimit", lockLimit);
   if (typeof strictAttach !== "boolean") throw new EngineError("BAD_OPTION", "must be a boolean", "strictAttach", strictAttach);
   if (accounting !== "ioasid" && accounting !== "fd") throw new EngineError("BAD_OPTION", `must be "ioasid" or "fd"`, "accounting", accounting);
+  const depth = integerIn("faultQueue.depth", options.faultQueue?.depth ?? 1024, LEAST_DEPTH, 1 << 20);
   iommus.forEach(modelOf);
   const engine = await Engine.create(options);
   const made = makeIommus(engine, iommus);
   const ram = makeRam(engine, options);
-  return new SimulatedHost(engine, { engine, iommus: made, devices: deviceSpecs(devices, made), ram, lockLimit, strictAttach, accounting });
+  const faults = {
+    queue: engine.faultQueue, stalls: engine.stalls, depth, inSection: () => engine.inSection, shared: engine.shared,
+  };
+  return new SimulatedHost(engine, { engine, iommus: made, devices: deviceSpecs(devices, made), ram, lockLimit, strictAttach, accounting, faults });
 }

@@ -2,11 +2,18 @@
 import type { SimulatedHost } from "./create-host.js";
 import type { DeviceToken } from "./dma/device-token.js";
 import { DmaView } from "./dma/dma-view.js";
+import type { PageWait } from "./dma/page-requests.js";
 import { EngineError, integerIn } from "./engine/errors.js";
 import { ROUTE_NONE } from "./engine/layout.js";
 import type { Device, Requester } from "./uapi/device.js";
 
 const LAST_PASID = 2 ** 20 - 1;
+
+/** Whose DMA a view makes, and how it waits for pages. */
+export interface DmaOptions extends PageWait {
+  /** Default: DMA without a PASID. */
+  readonly pasid?: number | undefined;
+}
 
 /** Takes a descriptor that ENQCMD brought, with a view for DMA with its PASID; false when there is no room (the guest retries). */
 export type EnqcmdHandler = (descriptor: Uint8Array, dma: DmaView) => boolean;
@@ -30,11 +37,12 @@ export class HostDevice {
    * A view of memory through the IOMMU, for DMA without a PASID, or with the PASID that the guest's driver named. What a mediated
    * device puts in its place is looked up at every access. Throws EngineError BAD_ARGUMENT for a PASID that is not in 1..2^20-1.
    */
-  dma(pasid?: number): DmaView {
-    if (pasid === undefined) return this.#view(undefined, this.#fixed(this.#device.requester));
+  dma(options?: number | DmaOptions): DmaView {
+    const { pasid, ...wait } = typeof options === "object" ? options : { pasid: options };
+    if (pasid === undefined) return this.#view(undefined, this.#fixed(this.#device.requester), wait);
     integerIn("pasid", pasid, 1, LAST_PASID);
-    if (this.#device.kind.identical) return this.#view(() => pasid, this.#fixed({ rid: this.rid, pasid }));
-    return this.#view(() => pasid, () => this.#routeOf(this.#device.requesterOf(pasid)));
+    if (this.#device.kind.identical) return this.#view(() => pasid, this.#fixed({ rid: this.rid, pasid }), wait);
+    return this.#view(() => pasid, () => this.#routeOf(this.#device.requesterOf(pasid)), wait);
   }
 
   /**
@@ -46,7 +54,7 @@ export class HostDevice {
     const requester = pasid === undefined ? this.#device.requester : this.#device.requesterOf(pasid);
     if (requester === undefined) throw new EngineError("BAD_ARGUMENT", `no ioasid is attached to PASID ${pasid} of ${this.name}`, "pasid", pasid);
     const binding = this.#host.labelOf(this.name);
-    return { name: this.name, ...requester, vpasid: pasid, label: binding?.label, cookie: binding?.cookie };
+    return { name: this.name, ...requester, vpasid: pasid, label: binding?.label, cookie: binding?.cookie, pageRequests: this.#device.pageRequests };
   }
 
   /** Says what becomes of ENQCMD to this device; undefined: its portal is closed. Throws EngineError BAD_ARGUMENT if it has none. */
@@ -66,10 +74,12 @@ export class HostDevice {
     return this.#view(vpasid, this.#fixed({ rid: this.rid, pasid: ppasid }));
   }
 
-  #view(pasid: (() => number | undefined) | undefined, route: () => number): DmaView {
+  #view(pasid: (() => number | undefined) | undefined, route: () => number, wait: PageWait = {}): DmaView {
     const { name } = this;
+    const { pageRequests } = this.#device;
     const binding = () => this.#host.labelOf(name);
-    return new DmaView(this.#host.engine, this.#host.port, { name, binding, route, pasid: pasid ?? (() => undefined) });
+    const reported = () => this.#host.drainFaults();
+    return new DmaView(this.#host.engine, this.#host.port, { name, binding, route, pasid: pasid ?? (() => undefined), pageRequests, reported }, wait);
   }
 
   #fixed(requester: Requester): () => number {

@@ -25,6 +25,8 @@ export interface DeviceOptions {
   pasids?: PasidUse;
   /** It takes work by ENQCMD; needs "user". Default false. */
   enqcmd?: boolean;
+  /** It asks for missing pages, where the space permits it, and waits. Default: whether its IOMMU can pass that on. */
+  pageRequests?: boolean;
 }
 
 function bad(field: string, reason: string, value: unknown): EngineError {
@@ -38,8 +40,9 @@ export function deviceSpecs(options: readonly DeviceOptions[], iommus: ReadonlyM
   options.forEach((each, index) => {
     checkName(each.name, specs);
     const place = each.parent === undefined ? placePhysical(each, specs, iommus) : placeMediated(each, specs);
-    const kind = kindOf(each, iommus.get(place.iommu)!);
-    specs.push({ name: each.name, ...place, group: groups[index]!, kind, parent: each.parent });
+    const iommu = iommus.get(place.iommu)!;
+    const [kind, pageRequests] = [kindOf(each, iommu), asksForPages(each, iommu)];
+    specs.push({ name: each.name, ...place, group: groups[index]!, kind, pageRequests, parent: each.parent });
   });
   return specs.map(oneIommuAGroup);
 }
@@ -78,6 +81,13 @@ function kindOf({ name, parent, pasids, enqcmd = false }: DeviceOptions, { model
   if (model.pasidBits === 0) throw bad("pasids", `${iommu}, the IOMMU of ${name}, has no PASIDs`, pasids);
   if (enqcmd) throw bad("enqcmd", `${name} has no PASIDs for the user to name`, enqcmd);
   throw bad("pasids", `"default" is for mediated devices, and ${name} has no parent`, pasids);
+}
+
+function asksForPages({ name, pageRequests }: DeviceOptions, { model, name: iommu }: Iommu): boolean {
+  const asks = pageRequests ?? model.pageRequests;
+  if (typeof asks !== "boolean") throw bad("pageRequests", `must be a boolean, not ${String(asks)}`, asks);
+  if (asks && !model.pageRequests) throw bad("pageRequests", `${iommu}, the IOMMU of ${name}, passes no page requests on`, asks);
+  return asks;
 }
 
 /** Groups without a number get the lowest ones that are free, from 1 up. */

@@ -1,8 +1,9 @@
 // A device on another thread than the host's: from a token that can be posted there, views of its own through a port of its own.
-// Imports engine, dma-view.
+// Imports engine, dma-view, page-requests.
 import type { EngineAccess } from "../engine/access.js";
 import type { Port } from "../engine/port.js";
 import { DmaView } from "./dma-view.js";
+import type { PageWait } from "./page-requests.js";
 
 /** What a thread has to know of a device; can be posted. Label and cookie are those of when it was made. */
 export interface DeviceToken {
@@ -13,6 +14,8 @@ export interface DeviceToken {
   readonly vpasid: number | undefined;
   readonly label: number | undefined;
   readonly cookie: bigint | undefined;
+  /** It can ask for pages. */
+  readonly pageRequests: boolean;
 }
 
 /** A device as a device model on this thread sees it. */
@@ -23,8 +26,8 @@ export interface ConnectedDevice {
   readonly port: Port;
   /** Its route, for requests through the port. */
   readonly route: number;
-  /** A view of memory through the IOMMU, for DMA with the token's PASID. */
-  dma(): DmaView;
+  /** A view of memory through the IOMMU, for DMA with the token's PASID. Throws EngineError BAD_ARGUMENT. */
+  dma(wait?: PageWait): DmaView;
 }
 
 /**
@@ -32,8 +35,10 @@ export interface ConnectedDevice {
  * Throws EngineError NO_PORTS.
  */
 export function connectDevice(engine: EngineAccess, token: DeviceToken, port: Port = engine.openPort()): ConnectedDevice {
-  const { name, rid, pasid, vpasid, label, cookie } = token;
+  const { name, rid, pasid, vpasid, label, cookie, pageRequests } = token;
   const binding = () => (label === undefined ? undefined : { label, cookie });
   const route = engine.route(rid, pasid);
-  return { name, rid, port, route, dma: () => new DmaView(engine, port, { name, binding, route: () => route, pasid: () => vpasid }) };
+  // The host hears of reports by itself.
+  const requester = { name, binding, route: () => route, pasid: () => vpasid, pageRequests, reported: () => undefined };
+  return { name, rid, port, route, dma: (wait) => new DmaView(engine, port, requester, wait) };
 }

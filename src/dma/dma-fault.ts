@@ -1,14 +1,17 @@
 // The typed error of a DMA that was refused. Imports the engine's fault record type only.
 import type { RawFault } from "../engine/port.js";
 
-/** What can refuse an access after its translation. */
-export type DmaFaultReason = RawFault["reason"] | "dropped" | "no-memory" | "device-memory" | "zero-memory";
+/** What can refuse an access after its translation; and what becomes of a device that waits for pages. */
+export type DmaFaultReason =
+  | RawFault["reason"] | "dropped" | "no-memory" | "device-memory" | "zero-memory"
+  | "page-request-invalid" | "page-request-failed" | "page-request-timeout" | "page-request-retries";
 
 export interface DmaFaultDetails {
   /**
    * Why. From the IOMMU: "blocked", "not-present", "write-denied", ... "dropped": refused, but its record found the fault ring
    * full. From memory: "no-memory" (no slot has the address), "device-memory" (its bytes belong to the embedder),
-   * "zero-memory" (a write to memory that only reads as zero).
+   * "zero-memory" (a write to memory that only reads as zero). From waiting: "page-request-invalid" and "page-request-failed" (what
+   * the user answered), "page-request-timeout" (no answer), "page-request-retries" (answers of SUCCESS that changed nothing).
    */
   reason: DmaFaultReason;
   /** First address of the part that was refused. */
@@ -26,6 +29,8 @@ export interface DmaFaultDetails {
   stage: number;
   /** The table entry that refused, 0 when none was read. */
   pte: bigint;
+  /** The space permits page requests, and one can help: `read` and `write` would ask for the page. */
+  recoverable: boolean;
 }
 
 /** A DMA was refused. No byte of the whole access was moved. */
@@ -41,6 +46,7 @@ export class DmaFault extends Error implements DmaFaultDetails {
   readonly level!: number;
   readonly stage!: number;
   readonly pte!: bigint;
+  readonly recoverable!: boolean;
 
   constructor(details: DmaFaultDetails) {
     const { device, label, access, iova, reason, level, stage, pasid } = details;

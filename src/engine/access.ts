@@ -1,9 +1,11 @@
 // What any thread may do with an engine: look, open ports, and follow addresses. It changes nothing that is translated; that is
-// the host thread's (engine.ts). Imports module, layout, port, errors.
+// the host thread's (engine.ts). Imports module, layout, port, fault-queue, stalls, errors.
 import { EngineError } from "./errors.js";
+import { FaultQueue } from "./fault-queue.js";
 import * as L from "./layout.js";
 import type { EngineExports } from "./module.js";
 import { Port } from "./port.js";
+import { Stalls } from "./stalls.js";
 
 export type SlotKind = "memory" | "zero" | "device";
 
@@ -32,11 +34,30 @@ export class EngineAccess {
   ) {}
 
   #view = new Uint32Array(0);
+  #signed = new Int32Array(0);
+  #faultQueue: FaultQueue | undefined;
+  #stalls: Stalls | undefined;
 
   /** The memory as words; made anew when the memory has grown. @internal */
   words32(): Uint32Array {
     if (this.#view.buffer !== this.memory.buffer) this.#view = new Uint32Array(this.memory.buffer);
     return this.#view;
+  }
+
+  /** The same, for Atomics. @internal */
+  signedWords(): Int32Array {
+    if (this.#signed.buffer !== this.memory.buffer) this.#signed = new Int32Array(this.memory.buffer);
+    return this.#signed;
+  }
+
+  /** Where views report to the host. @internal */
+  get faultQueue(): FaultQueue {
+    return (this.#faultQueue ??= new FaultQueue(this));
+  }
+
+  /** Accesses that wait for pages. @internal */
+  get stalls(): Stalls {
+    return (this.#stalls ??= new Stalls(this));
   }
 
   /** A word of the engine header; `offset` is L.ENGINE_*. */

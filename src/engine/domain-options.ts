@@ -22,6 +22,8 @@ export interface DomainOptions {
   accessed?: "ignore" | "set" | "fault";
   /** Dirty bits: not looked at (default), or set by writes. */
   dirty?: "ignore" | "set";
+  /** A device may ask for pages that the table lacks. Default false. */
+  pageRequests?: boolean;
   /** L.OPTION_* of the format. Default 0. */
   options?: number;
   /** The guest owns the table: address of its start table, a multiple of 64; hpa, or what `stage2` translates. */
@@ -52,7 +54,7 @@ export function ruleOf({ rule = "zero" }: DomainOptions): number {
 
 /** DOMAIN_* flags of such a domain; `word` reads those that it names. Throws EngineError BAD_ARGUMENT. */
 export function domainFlags(
-  { format, accessed = "ignore", dirty = "ignore", options = 0, guestRoot, stage2, upper }: DomainOptions, word: ReadWord,
+  { format, accessed = "ignore", dirty = "ignore", options = 0, pageRequests = false, guestRoot, stage2, upper }: DomainOptions, word: ReadWord,
 ): number {
   const bad = (why: string, field: string, value: unknown): never => {
     throw new EngineError("BAD_ARGUMENT", why, field, value);
@@ -75,6 +77,6 @@ export function domainFlags(
     if (!(word(upper, L.DOMAIN_FLAGS) & L.DOMAIN_GUEST)) bad("is no guest's table", "upper", upper);
     if (word(upper, L.DOMAIN_FLAGS) & L.DOMAIN_HALVES) bad("has halves itself", "upper", upper);
   }
-  return (guestRoot === undefined ? 0 : L.DOMAIN_GUEST) | marks | options
+  return (guestRoot === undefined ? 0 : L.DOMAIN_GUEST) | marks | options | (pageRequests ? L.DOMAIN_PAGE_REQUESTS : 0)
     | (stage2 === undefined ? 0 : L.DOMAIN_NESTED) | (upper === undefined ? 0 : L.DOMAIN_HALVES);
 }

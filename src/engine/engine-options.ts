@@ -21,6 +21,13 @@ export interface EngineOptions {
     /** Fault records that a port keeps, a power of two, 4..2^20. Default 1024. */
     faults?: number;
   };
+  /** What devices report to the host, from any thread. */
+  faultQueue?: {
+    /** Records that it holds, a power of two, 4..2^20. Default 1024. */
+    records?: number;
+    /** Accesses that can wait for pages at once, a power of two, 1..2^16. Default 1024. */
+    stalls?: number;
+  };
   /** The engine's code for that kind of memory, compiled already. Default: it is loaded from beside this file. */
   module?: WebAssembly.Module;
   /** First IOTLB id, 2..2^19-2, even. Only tests of the wrap need another than 2. */
@@ -38,6 +45,7 @@ const lg2 = (n: number): number => 31 - Math.clz32(n);
 /** The sizes in the order in which the module takes them. Throws EngineError BAD_OPTION naming the field. */
 export function engineSizes(options: EngineOptions): [
   slots: number, routesLg2: number, domains: number, ports: number, setsLg2: number, lanes: number, faults: number, firstId: number,
+  records: number, stalls: number,
 ] {
   const ports = options.ports ?? {};
   const slots = integerIn("slots", options.slots ?? 1024, 1, 1 << 20);
@@ -50,5 +58,7 @@ export function engineSizes(options: EngineOptions): [
   const faults = powerOfTwo("ports.faults", ports.faults ?? 1024, 4, 1 << 20);
   const firstId = integerIn("firstIotlbId", options.firstIotlbId ?? 2, 2, L.ID_LIMIT - 2);
   if (firstId % 2 !== 0) throw new EngineError("BAD_OPTION", `must be even, not ${firstId}`, "firstIotlbId", firstId);
-  return [slots, lg2(routes), domains, count, lg2(sets), lanes, faults, firstId];
+  const records = powerOfTwo("faultQueue.records", options.faultQueue?.records ?? 1024, 4, 1 << 20);
+  const stalls = powerOfTwo("faultQueue.stalls", options.faultQueue?.stalls ?? 1024, 1, 1 << 16);
+  return [slots, lg2(routes), domains, count, lg2(sets), lanes, faults, firstId, records, stalls];
 }

@@ -4,7 +4,7 @@
 /** The exports of assembly/index.ts. u64 arguments are bigint; u32 results arrive signed. */
 export interface EngineExports {
   createEngine(engine: number, length: number, slots: number, routesLg2: number, domains: number, ports: number,
-    portSetsLg2: number, portLanes: number, portFaults: number, firstId: number): number;
+    portSetsLg2: number, portLanes: number, portFaults: number, firstId: number, records: number, stalls: number): number;
   addSlot(engine: number, first: bigint, last: bigint, offset: number, kind: number): number;
   removeSlot(engine: number, first: bigint): number;
   slotAt(engine: number, hpaLow: number, hpaHigh: number): number;

@@ -19,6 +19,8 @@ export interface RawFault {
   /** 1 or 2; 0 when no walk was made. */
   stage: number;
   level: number;
+  /** The domain permits page requests, and one can help. */
+  recoverable: boolean;
 }
 
 export interface PortCounters {
@@ -84,7 +86,8 @@ export function takeFaults(memory: WebAssembly.Memory, port: number): RawFault[]
   return faults;
 }
 
-function readFault(view: DataView, at: number): RawFault {
+/** The record at `at`. @internal */
+export function readFault(view: DataView, at: number): RawFault {
   return {
     iova: view.getBigUint64(at + L.FAULT_IOVA, true),
     ipa: view.getBigUint64(at + L.FAULT_IPA, true),
@@ -98,6 +101,7 @@ function readFault(view: DataView, at: number): RawFault {
     class: L.CLASS_NAMES[view.getUint8(at + L.FAULT_CLASS)] ?? "none",
     stage: view.getUint8(at + L.FAULT_STAGE),
     level: view.getUint8(at + L.FAULT_LEVEL),
+    recoverable: view.getUint8(at + L.FAULT_RECOVERABLE) !== 0,
   };
 }
 

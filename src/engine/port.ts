@@ -84,6 +84,11 @@ export class Port {
     return this.#exports.translate(this.address, n);
   }
 
+  /** A section of this port is open. */
+  get inSection(): boolean {
+    return this.#depth > 0;
+  }
+
   /** One translation without a batch: hpa, -1 if refused, -2 if the answer is above 2^53 (`result` has it). iova < 2^53. */
   translateNumber(iova: number, route: number, need: number): number {
     return this.#exports.translateNumber(this.address, iova, route, need);

@@ -7,11 +7,11 @@ import type { IommuModel } from "./model.js";
 export class Iommu {
   constructor(readonly engine: Engine, readonly name: string, readonly model: IommuModel) {}
 
-  /** An empty domain of the model's format, which may track writes from the start. Throws EngineError NO_FRAMES or NO_DOMAINS. */
-  createDomain({ trackDirty = false }: { trackDirty?: boolean } = {}): Domain {
+  /** An empty domain of the model's format, which may track writes from the start, and ask for missing pages. Throws EngineError NO_FRAMES or NO_DOMAINS. */
+  createDomain({ trackDirty = false, pageRequests = false }: { trackDirty?: boolean; pageRequests?: boolean } = {}): Domain {
     const { format, levels, inputWidth, rule, outputWidth } = this.model;
     const dirty = trackDirty ? "set" : "ignore";
-    return new Domain(this, this.engine.createDomain({ format, levels, width: inputWidth, rule, outputWidth, dirty }));
+    return new Domain(this, this.engine.createDomain({ format, levels, width: inputWidth, rule, outputWidth, dirty, pageRequests }));
   }
 
   /** A domain of a guest's table (guestRoot). Throws EngineError NO_DOMAINS, BAD_ARGUMENT or BAD_OPTION. */

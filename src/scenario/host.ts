@@ -28,13 +28,14 @@ function numbers(values: Readonly<Record<string, NumberText>> | undefined): obje
 }
 
 export function hostOptions(spec: HostSpec): HostOptions {
-  const { memory, iommus, devices, lockLimit, strictAttach, accounting, ports } = spec;
+  const { memory, iommus, devices, lockLimit, strictAttach, accounting, faultQueue, ports } = spec;
   return given({
     memory: memory && given({ ram: small(memory.ram), arena: small(memory.arena), shared: memory.shared }),
     iommus: iommus?.map(iommuOptions), devices: devices?.map(deviceOptions),
     lockLimit: lockLimit === undefined ? undefined : BigInt(lockLimit), strictAttach, accounting,
     slots: small(spec.slots), routes: small(spec.routes), domains: small(spec.domains),
     ports: numbers(ports),
+    faultQueue: numbers(faultQueue),
   }) as HostOptions;
 }
 

@@ -175,10 +175,11 @@ export class ScenarioRun {
     return result;
   }
 
-  async #dma(step: DmaStep, number: number): Promise<unknown> {
+  /** A device that does not wait for pages. */
+  #dma(step: DmaStep, number: number): unknown {
     const view = this.#view(step, number);
-    if ("read" in step) return view.read(this.#resolve(step.read, number) as bigint, readLength(step));
-    return view.write(this.#resolve(step.write, number) as bigint, bytesOf(step));
+    if ("read" in step) return view.readSync(this.#resolve(step.read, number) as bigint, readLength(step));
+    return view.writeSync(this.#resolve(step.write, number) as bigint, bytesOf(step));
   }
 
   #translate(step: TranslateStep, number: number): bigint {

@@ -28,6 +28,7 @@ export interface HostSpec {
   readonly slots?: NumberText;
   readonly routes?: NumberText;
   readonly domains?: NumberText;
+  readonly faultQueue?: Readonly<Partial<Record<"records" | "stalls" | "depth", NumberText>>>;
   readonly ports?: Readonly<Partial<Record<"count" | "iotlbSets" | "lanes" | "faults", NumberText>>>;
 }
 
@@ -53,6 +54,7 @@ export interface DeviceSpec {
   readonly parent?: string;
   readonly pasids?: "none" | "default" | "user";
   readonly enqcmd?: boolean;
+  readonly pageRequests?: boolean;
 }
 
 /** Bytes: as hexadecimal text, as 64-bit words in little-endian order, or one byte again and again. */

@@ -120,7 +120,7 @@ const iommu = object({}, {
 });
 
 const device = object({ name: text }, {
-  rid: ref("number"), iommu: text, group: ref("number"), parent: text, pasids: { enum: ["none", "default", "user"] }, enqcmd: flag,
+  rid: ref("number"), iommu: text, group: ref("number"), parent: text, pasids: { enum: ["none", "default", "user"] }, enqcmd: flag, pageRequests: flag,
 });
 
 const host = object({}, {
@@ -128,6 +128,7 @@ const host = object({}, {
   iommus: list(iommu, 1), devices: list(device), lockLimit: ref("number"), strictAttach: flag,
   accounting: { enum: ["ioasid", "fd"] },
   slots: ref("number"), routes: ref("number"), domains: ref("number"),
+  faultQueue: object({}, { records: ref("number"), stalls: ref("number"), depth: ref("number") }),
   ports: object({}, { count: ref("number"), iotlbSets: ref("number"), lanes: ref("number"), faults: ref("number") }),
 }, "The simulated machine, with the options of createHost.");
 

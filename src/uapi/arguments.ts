@@ -91,6 +91,11 @@ export function takeU32(call: Call, field: string, value: number | undefined): n
   throw badInteger(call, field, value, "an integer of 0..4294967295");
 }
 
+/** undefined when absent. @throws IoctlError EINVAL unless it is a boolean. */
+export function takeOptionalBoolean(call: Call, field: string, value: boolean | undefined): boolean | undefined {
+  return value === undefined ? undefined : takeBoolean(call, field, value);
+}
+
 /** false when absent. @throws IoctlError EINVAL unless it is a boolean. */
 export function takeBoolean(call: Call, field: string, value: boolean | undefined): boolean {
   if (value === undefined || typeof value === "boolean") return value ?? false;

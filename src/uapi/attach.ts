@@ -74,6 +74,7 @@ export function detach(device: Device, space: Ioasid, vpasid: number | undefined
   const child = isOnlyAttachment(device, space) ? device.attachedBelow(space) : undefined;
   if (child !== undefined) throw attachedBelow(DETACH, device, space.number, child);
   space.detach(DETACH, device, vpasid);
+  device.binding!.ioasidFd.answerMoved(device.group.devices);
 }
 
 function isOnlyAttachment(device: Device, space: Ioasid): boolean {
@@ -99,4 +100,5 @@ export function detachAll(call: Call, device: Device): void {
   ];
   attachments.sort((a, b) => depth(b.space) - depth(a.space));
   for (const { space, vpasid } of attachments) space.detach(call, device, vpasid);
+  if (attachments.length > 0) device.binding!.ioasidFd.answerMoved(device.group.devices);
 }

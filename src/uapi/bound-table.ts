@@ -86,7 +86,7 @@ export function requireWalked(call: Call, space: Ioasid, device: Device): void {
 /** What the IOMMU walks for a bound table, which it can. @throws IoctlError ENOSPC. */
 export function createBoundDomain(call: Call, space: Ioasid, iommu: Iommu, { addr, format }: BoundTable): Domain {
   const options = guestTable(iommu.model, format, addr) as DomainOptions;
-  return withErrno(call, () => iommu.createGuestDomain({ ...options, stage2: space.parent!.domain!.index }));
+  return withErrno(call, () => iommu.createGuestDomain({ ...options, stage2: space.parent!.domain!.index, pageRequests: space.pageRequests ?? true }));
 }
 
 /** Takes the table away: nothing is mapped then. @throws IoctlError ENOENT (none is bound), ENOMEM, ENOSPC, EDEADLK. */

@@ -42,6 +42,8 @@ export interface DeviceParts {
   readonly iommu: Iommu;
   readonly group: Group;
   readonly kind: DeviceKind;
+  /** It can ask for pages. */
+  readonly pageRequests: boolean;
   /** Name of the device that an mdev is a share of. */
   readonly parent: string | undefined;
   /** Where its pPASIDs come from, if they are not its vPASIDs. */
@@ -53,6 +55,7 @@ export class Device {
   readonly iommu: Iommu;
   readonly group: Group;
   readonly kind: DeviceKind;
+  readonly pageRequests: boolean;
   readonly parent: string | undefined;
   readonly pool: PasidPool | undefined;
   /** Of DMA without a PASID of the user's. */
@@ -67,12 +70,13 @@ export class Device {
   /** Where its DMA is led: what the whole group is attached to. Without one it is blocked. */
   #routed: Ioasid | undefined;
 
-  constructor({ name, rid, ownPasid, iommu, group, kind, parent, pool }: DeviceParts) {
+  constructor({ name, rid, ownPasid, iommu, group, kind, pageRequests, parent, pool }: DeviceParts) {
     this.name = name;
     this.requester = { rid, pasid: ownPasid };
     this.iommu = iommu;
     this.group = group;
     this.kind = kind;
+    this.pageRequests = pageRequests;
     this.parent = parent;
     this.pool = pool;
     group.devices.push(this);

@@ -8,6 +8,7 @@ import { Device } from "./device.js";
 import type { DeviceKind } from "./device-kind.js";
 import { VfioDeviceFd } from "./device-fd.js";
 import { IoctlError } from "./errno.js";
+import { type FaultCounters, FaultDispatch, type FaultParts } from "./fault-dispatch.js";
 import { Group } from "./group.js";
 import { VfioGroupFd } from "./group-fd.js";
 import { Ids } from "./ids.js";
@@ -31,6 +32,7 @@ export interface HostParts {
   /** Refuse what is asked of an ioasid before its first attach, as the RFC does. */
   readonly strictAttach: boolean;
   readonly accounting: Accounting;
+  readonly faults: FaultParts;
 }
 
 /** A device as the host is given it. */
@@ -42,6 +44,7 @@ export interface DeviceSpec {
   readonly iommu: string;
   readonly group: number;
   readonly kind: DeviceKind;
+  readonly pageRequests: boolean;
   readonly parent: string | undefined;
 }
 
@@ -65,12 +68,13 @@ const HPA_WIDTH = 56;
 export class Host {
   readonly process: Process;
   readonly #rules: Pick<HostParts, "strictAttach" | "accounting">;
-  readonly #files = new FileTable();
+  readonly #files = new FileTable(() => this.#faults.drain());
+  readonly #faults: FaultDispatch;
   readonly #labels = new Ids(LAST_LABEL);
   readonly #byName = new Map<string, Device>();
   readonly #groups = new Map<string, Group>();
 
-  constructor({ engine, iommus, devices, ram, lockLimit, strictAttach, accounting }: HostParts) {
+  constructor({ engine, iommus, devices, ram, lockLimit, strictAttach, accounting, faults }: HostParts) {
     const identities = new RequesterIds(iommus);
     for (const spec of devices) {
       const group = this.#groups.get(String(spec.group)) ?? new Group(spec.group);
@@ -81,6 +85,7 @@ export class Host {
     const widths = [...iommus.values()].map(({ model }) => model.outputWidth);
     this.process = new Process(engine, ram, Math.min(HPA_WIDTH, ...widths), lockLimit);
     this.#rules = { strictAttach, accounting };
+    this.#faults = new FaultDispatch(faults, this.devices());
   }
 
   /**
@@ -98,7 +103,7 @@ export class Host {
 
   #open(path: unknown): OpenFile {
     if (path === "/dev/ioasid") {
-      const options = { process: this.process, ...this.#rules };
+      const options = { process: this.process, faults: this.#faults, ...this.#rules };
       return this.#files.add((number) => new IoasidFd(number, this.#files, options));
     }
     if (path === "/dev/kvm") return this.#files.add((number) => new KvmFd(number, this.#files, (name) => this.#byName.get(name)));
@@ -152,6 +157,16 @@ export class Host {
   /** All devices, in the order in which the host was given them. */
   devices(): readonly Device[] {
     return [...this.#byName.values()];
+  }
+
+  /** Faults that nobody was told of by a record of their own. */
+  get faultCounters(): FaultCounters {
+    return this.#faults.counters;
+  }
+
+  /** Delivers what devices have reported to the fault queues. Every call does it; a view of this thread does it when it has reported. */
+  drainFaults(): void {
+    this.#faults.drain();
   }
 
   /** What faults of the device report; undefined while it is not bound. */

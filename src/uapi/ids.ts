@@ -15,6 +15,11 @@ export class Ids {
     return this.#next > this.#last;
   }
 
+  /** Was this number ever handed out? */
+  isTaken(number: number): boolean {
+    return number >= 1 && number < this.#next;
+  }
+
   /** The next number, or undefined when all are used up. */
   take(): number | undefined {
     return this.exhausted ? undefined : this.#next++;

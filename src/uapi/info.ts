@@ -4,13 +4,14 @@
 import { readFormat } from "../iommu/guest-table.js";
 import type { IommuModel } from "../iommu/model.js";
 import { AddressLimits } from "./address-limits.js";
-import { firstByte } from "./arguments.js";
+import { firstByte, takeU32 } from "./arguments.js";
 import type { BoundTable } from "./bound-table.js";
 import { type Device, modelsOf } from "./device.js";
 import { canTrack } from "./dirty-calls.js";
+import { IoctlError } from "./errno.js";
 import type { Group } from "./group.js";
 import type { Ioasid } from "./ioasid.js";
-import type { AddressRange, DeviceInfo, GroupMember, GroupState, IoasidInfo, NestingInfo } from "./requests.js";
+import type { AddressRange, Call, DeviceInfo, GroupMember, GroupState, IoasidInfo, NestingInfo } from "./requests.js";
 
 interface AddressInfo {
   readonly addressWidth: number;
@@ -59,7 +60,7 @@ export function ioasidInfo(space: Ioasid): IoasidInfo {
     nesting: nestingInfo(space, models),
     pgtable: pgtable === undefined ? null : { addr: pgtable.addr, format: readFormat(pgtable.format) },
     dirtyTracking: { supported: model !== undefined && canTrack(space), enabled: dirty.enabled },
-    pageRequests: model !== undefined && models.every((each) => each.pageRequests),
+    pageRequests: model !== undefined && space.asksForPages && models.every((each) => each.pageRequests),
     pasidBits: model === undefined ? 0 : Math.min(...models.map((each) => each.pasidBits)),
     mappings: space.areas.size,
     locked: firstByte(space.source.charged),
@@ -69,7 +70,16 @@ export function ioasidInfo(space: Ioasid): IoasidInfo {
   };
 }
 
-export function deviceInfo({ name, iommu, binding, group, kind, parent }: Device): DeviceInfo {
+/** @throws IoctlError EINVAL, ENOENT when none of these devices, bound to that fd, has the label. */
+export function findLabelled(call: Call, fd: number, devices: ReadonlySet<Device>, wanted: number): Device {
+  const label = takeU32(call, "label", wanted);
+  for (const device of devices) if (device.binding?.label === label) return device;
+  const known = [...devices].map(({ binding, name }) => `${binding?.label} (${name})`).join(", ");
+  const hint = known === "" ? "no device is bound to it" : `bound are ${known}`;
+  throw new IoctlError("ENOENT", call.name, `fd ${fd} has no device with label ${label}`, { field: "label", value: label, hint });
+}
+
+export function deviceInfo({ name, iommu, binding, group, kind, pageRequests, parent }: Device): DeviceInfo {
   const { model } = iommu;
   const nesting: NestingInfo = { software: model.nesting.software, hardware: [...model.nesting.hardware] };
   return {
@@ -88,7 +98,7 @@ export function deviceInfo({ name, iommu, binding, group, kind, parent }: Device
     writeOnly: model.writeOnly,
     nesting,
     dirtyTracking: model.dirtyTracking,
-    pageRequests: model.pageRequests,
+    pageRequests,
     pasidBits: kind.pasids === "user" ? model.pasidBits : 0,
     pasids: { delegated: kind.delegated, cpu: kind.enqcmd, cpuTranslated: kind.enqcmd && !kind.identical },
     pasidTable: model.pasidTable,

@@ -102,6 +102,13 @@ export function cannotTake(call: Call, ioasid: number, device: string, pages: Pa
   return new IoctlError("EINVAL", call.name, reason, { field: "ioasid", value: ioasid, conflict, hint: limits.describe() });
 }
 
+/** Missing pages are to be asked for, and the hardware cannot. */
+export function noPageRequests(call: Call, field: string, value: unknown, { name, iommu: { model } }: Device): IoctlError {
+  const conflict = { kind: "device", device: name } as const;
+  const hint = "IOASID_DEVICE_GET_INFO says which devices can; or make the ioasid without `pageRequests`";
+  return new IoctlError("EOPNOTSUPP", call.name, `the IOMMU of ${name} (${model.preset}) makes no page requests`, { field, value, conflict, hint });
+}
+
 export function noRoute(call: Call, device: string): IoctlError {
   return new IoctlError("ENOSPC", call.name, `no route is free for ${device}`, { hint: "make the host with more routes" });
 }

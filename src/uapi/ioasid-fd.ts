@@ -1,20 +1,24 @@
 // The file behind /dev/ioasid: a container of I/O address spaces, and the calls on them.
 // May import, of this folder, all but the host and the other files. Calls: RFC section 2.1; the rest is from the review of it.
 
-import { checkStruct, show, takeBoolean, takeU32, takeU64 } from "./arguments.js";
+import { checkStruct, show, takeBoolean, takeOptionalBoolean, takeU32 } from "./arguments.js";
 import { type BindArguments, bindTable, takeTable, unbindTable } from "./bound-table.js";
 import type { Device } from "./device.js";
 import { detachAll } from "./attach.js";
 import { dirtyBitmap, setTracking } from "./dirty-calls.js";
 import { inSection, withErrno } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
+import type { FaultDispatch } from "./fault-dispatch.js";
+import type { FaultInbox } from "./fault-inbox.js";
+import { FaultQueue } from "./fault-queue.js";
 import { Ids } from "./ids.js";
-import { deviceInfo, groupState, ioasidInfo } from "./info.js";
+import { deviceInfo, findLabelled, groupState, ioasidInfo } from "./info.js";
 import { invalidate } from "./invalidation.js";
 import { Ioasid, type IoasidContext } from "./ioasid.js";
-import { map, unmap, unmapAll } from "./ioasid-maps.js";
-import { stillInUse, tooDeep } from "./nesting-errors.js";
+import { map, takeMapFlags, takeUnmapAll, unmap, unmapAll } from "./ioasid-maps.js";
+import { requirePageRequests, stillInUse, tooDeep } from "./nesting-errors.js";
 import { type FileTable, OpenFile } from "./open-file.js";
+import { respond, respondRange } from "./page-response.js";
 import type { Pins } from "./pins.js";
 import type { Process } from "./process.js";
 import { RegisteredMemory } from "./registered-memory.js";
@@ -22,13 +26,11 @@ import * as R from "./requests.js";
 
 const CALL = R.REQUESTS;
 const CLOSE: R.Call = { name: "close", fields: new Set() };
-/** The flags of a map are the engine's PERM_R and PERM_W. */
-const MAP_FLAGS = R.IOASID_DMA_MAP_FLAG_READ | R.IOASID_DMA_MAP_FLAG_WRITE;
 /** An ioasid is an ioctl's return value, which must not look negative. */
 const LAST_IOASID = 2 ** 31 - 1;
 const EXTENSIONS: ReadonlySet<number> = new Set([
   R.IOASID_EXT_MAP_TYPE1V2, R.IOASID_EXT_UNMAP_ALL, R.IOASID_EXT_REGISTER_MEMORY, R.IOASID_EXT_NESTING, R.IOASID_EXT_USER_PGTABLE,
-  R.IOASID_EXT_DIRTY_TRACKING, R.IOASID_EXT_MULTIDEV_GROUP,
+  R.IOASID_EXT_DIRTY_TRACKING, R.IOASID_EXT_MULTIDEV_GROUP, R.IOASID_EXT_PAGE_REQUESTS,
 ]);
 
 export interface IoasidFdOptions {
@@ -36,6 +38,7 @@ export interface IoasidFdOptions {
   /** Refuse what is asked of an ioasid before its first attach, as the RFC does. */
   readonly strictAttach: boolean;
   readonly accounting: Accounting;
+  readonly faults: FaultDispatch;
 }
 
 /** What charges a page that several maps cover once: each ioasid (the RFC's rule), or the whole fd. */
@@ -52,9 +55,17 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   readonly #ioasids = new Map<number, Ioasid>();
   /** The devices bound to this fd. Bind and unbind keep it. */
   readonly devices = new Set<Device>();
+  /** What devices report: missing pages that they wait for, and accesses that were refused. */
+  readonly faults: FaultQueue;
+  /** @internal The other end of `faults`. */
+  readonly inbox: FaultInbox;
+  readonly #dispatch: FaultDispatch;
 
-  constructor(number: number, files: FileTable, { process, strictAttach, accounting }: IoasidFdOptions) {
+  constructor(number: number, files: FileTable, { process, strictAttach, accounting, faults }: IoasidFdOptions) {
     super("ioasid", number, files);
+    this.#dispatch = faults;
+    this.inbox = faults.inbox();
+    this.faults = new FaultQueue(this.inbox, faults);
     const pins = accounting === "fd" ? process.addPins({ name: `maps of the ioasids of fd ${number}` }) : undefined;
     this.#context = { process, registered: new RegisteredMemory(process), pins, strictAttach, tracking: 0 };
   }
@@ -108,33 +119,35 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   allocIoasid(arg: R.AllocIoasid = {}): number {
     const call = this.#take(R.IOASID_ALLOC_IOASID, arg);
     const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
-    return arg.parent === undefined ? this.#alloc(call, undefined, dryRun) : this.#nest(call, arg.parent, dryRun);
+    const pageRequests = takeOptionalBoolean(call, "pageRequests", arg.pageRequests);
+    return arg.parent === undefined ? this.#alloc(call, undefined, dryRun, pageRequests) : this.#nest(call, arg.parent, dryRun, pageRequests);
   }
 
   /** `createNesting` and `bindPgtable` in one step. @throws IoctlError as both. */
   allocIoasidPgtable(arg: R.AllocIoasidPgtable): number {
     const call = this.#take(R.IOASID_ALLOC_IOASID_PGTABLE, arg);
     const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
-    return this.#nest(call, arg.parent, dryRun, arg);
+    return this.#nest(call, arg.parent, dryRun, takeOptionalBoolean(call, "pageRequests", arg.pageRequests), arg);
   }
 
-  #nest(call: R.Call, number: number, dryRun: boolean, table?: BindArguments): number {
+  #nest(call: R.Call, number: number, dryRun: boolean, pageRequests?: boolean, table?: BindArguments): number {
     const parent = this.find(call, number, "parent");
     parent.requireReady(call, "parent");
     if (parent.pgtable !== undefined) throw tooDeep(call, parent);
+    if (pageRequests === true) requirePageRequests(call, parent);
     const pgtable = table && takeTable(call, parent, table);
-    const child = this.#alloc(call, parent, dryRun);
+    const child = this.#alloc(call, parent, dryRun, pageRequests);
     if (!dryRun) this.#ioasids.get(child)!.pgtable = pgtable;
     return child;
   }
 
-  #alloc(call: R.Call, parent?: Ioasid, dryRun = false): number {
+  #alloc(call: R.Call, parent?: Ioasid, dryRun = false, pageRequests?: boolean): number {
     if (this.#ids.exhausted) {
       throw new IoctlError("ENOSPC", call.name, `fd ${this.number} has used up its ioasids`, { hint: "open /dev/ioasid anew" });
     }
     if (dryRun) return 0;
     const number = this.#ids.take()!;
-    this.#ioasids.set(number, new Ioasid(number, this.#context, parent));
+    this.#ioasids.set(number, new Ioasid(number, this.#context, parent, pageRequests));
     return number;
   }
 
@@ -158,11 +171,7 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   /** What a bound device, and the IOMMU before it, can do. @throws IoctlError ENOENT when no bound device has the label. */
   deviceGetInfo(arg: R.DeviceArgument): R.DeviceInfo {
     const call = this.#take(R.IOASID_DEVICE_GET_INFO, arg);
-    const label = takeU32(call, "label", arg.label);
-    for (const device of this.devices) if (device.binding?.label === label) return deviceInfo(device);
-    const known = [...this.devices].map(({ binding, name }) => `${binding?.label} (${name})`).join(", ");
-    const hint = known === "" ? "no device is bound to it" : `bound are ${known}`;
-    throw new IoctlError("ENOENT", call.name, `fd ${this.number} has no device with label ${label}`, { field: "label", value: label, hint });
+    return deviceInfo(findLabelled(call, this.number, this.devices, arg.label));
   }
 
   /** Which devices of the groups here are attached, and which are missing. @throws IoctlError ENOENT. */
@@ -181,9 +190,8 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     const call = this.#take(R.IOASID_DMA_MAP, arg);
     const ioasid = this.find(call, arg.ioasid);
     takeBoolean(call, "dryRun", arg.dryRun);
-    const flags = arg.flags === undefined ? MAP_FLAGS : takeU32(call, "flags", arg.flags);
-    if (flags === 0 || flags > MAP_FLAGS) throw badFlags(call, flags, "READ (1), WRITE (2) or both; without flags a map has both");
-    withErrno(call, () => map(ioasid, arg, flags));
+    const perm = takeMapFlags(call, arg);
+    withErrno(call, () => map(ioasid, arg, perm));
   }
 
   /**
@@ -195,15 +203,8 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   dmaUnmap(arg: R.DmaUnmap): { readonly size: bigint } {
     const call = this.#take(R.IOASID_DMA_UNMAP, arg);
     const ioasid = this.find(call, arg.ioasid);
-    const flags = arg.flags === undefined ? 0 : takeU32(call, "flags", arg.flags);
-    if (flags === 0) return { size: withErrno(call, () => unmap(ioasid, arg.iova, arg.size)) };
-    if (flags !== R.IOASID_DMA_UNMAP_FLAG_ALL) throw badFlags(call, flags, "ALL (2)");
-    for (const field of ["iova", "size"] as const) {
-      const value = takeU64(call, field, arg[field] ?? 0n);
-      if (value === 0n) continue;
-      throw new IoctlError("EINVAL", call.name, `${field} must be 0 with the flag ALL, not ${show(value)}`, { field, value, hint: "leave it out" });
-    }
-    return { size: withErrno(call, () => unmapAll(ioasid)) };
+    const all = takeUnmapAll(call, arg);
+    return { size: withErrno(call, () => (all ? unmapAll(ioasid) : unmap(ioasid, arg.iova, arg.size))) };
   }
 
   /**
@@ -223,6 +224,24 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     const call = this.#take(R.IOASID_UNBIND_PGTABLE, arg);
     const ioasid = this.find(call, arg.ioasid);
     withErrno(call, () => unbindTable(ioasid));
+    this.#dispatch.unbound(this.inbox, ioasid);
+  }
+
+  /** Lets a device that waits for pages go on. @throws IoctlError EINVAL (code), ENOENT (no group with that cookie waits on this fd). */
+  pageResponse(arg: R.PageResponse): void {
+    this.#take(R.IOASID_PAGE_RESPONSE, arg);
+    respond(this.inbox, this.#dispatch, arg);
+  }
+
+  /** The same for all that wait for a page of a range; answers how many groups. @throws IoctlError ENOENT, EINVAL, EOVERFLOW. */
+  pageResponseRange(arg: R.PageResponseRange): { readonly completed: number } {
+    const ioasid = this.find(this.#take(R.IOASID_PAGE_RESPONSE_RANGE, arg), arg.ioasid);
+    return { completed: respondRange(this.inbox, ioasid, arg) };
+  }
+
+  /** @internal DMA of these devices may be led elsewhere now: nobody answers what they asked of the space before. */
+  answerMoved(devices: readonly Device[]): void {
+    this.#dispatch.detached(this.inbox, devices);
   }
 
   /**
@@ -268,6 +287,7 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     registered.destroy();
     if (pins !== undefined) process.dropPins(pins);
     this.end();
+    this.faults.close();
   }
 
   /** Some VM replaces PASIDs for devices of this fd. */
@@ -292,9 +312,4 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     const hint = known.length === 0 ? "it has none yet: IOASID_ALLOC makes one" : `it has ${known.join(", ")}`;
     throw new IoctlError("ENOENT", call.name, `fd ${this.number} has no ioasid ${show(number)}`, { field, value: number, hint });
   }
-}
-
-function badFlags(call: R.Call, flags: number, known: string): IoctlError {
-  const reason = `flags 0x${flags.toString(16)} are not known`;
-  return new IoctlError("EINVAL", call.name, reason, { field: "flags", value: flags, hint: `flags are ${known}` });
 }

@@ -3,21 +3,52 @@
 // Ranges are inclusive, first..last, in pages of 4 KiB.
 
 import type { MapStatus } from "../iommu/domain.js";
-import { firstByte, takeLast, takePages, toBigint } from "./arguments.js";
+import { firstByte, show, takeLast, takePages, takeU32, takeU64, toBigint } from "./arguments.js";
 import { harvest } from "./dirty-log.js";
 import { inSection } from "./engine-errno.js";
+import { IoctlError } from "./errno.js";
 import type { Ioasid } from "./ioasid.js";
 import { mapRefused, notPermitted, overlaps, splits } from "./ioasid-errors.js";
 import type { Area } from "./map-source.js";
 import { hasTable } from "./nesting-errors.js";
 import { pasidNeedsStage1 } from "./pasid-errors.js";
 import type { Entry } from "./range-map.js";
-import { type Call, type DmaMap, IOASID_DMA_MAP, IOASID_DMA_UNMAP, REQUESTS, type U64 } from "./requests.js";
+import {
+  type Call, type DmaMap, type DmaUnmap, IOASID_DMA_MAP, IOASID_DMA_MAP_FLAG_READ, IOASID_DMA_MAP_FLAG_WRITE, IOASID_DMA_UNMAP,
+  IOASID_DMA_UNMAP_FLAG_ALL, REQUESTS, type U64,
+} from "./requests.js";
 import { changesBelow, clearBelow, makeChanges, planChanges, type TableChange } from "./tree-change.js";
 
 const MAP = REQUESTS[IOASID_DMA_MAP];
 const UNMAP = REQUESTS[IOASID_DMA_UNMAP];
 const PERM_W = 2;
+/** The flags of a map are the engine's PERM_R and PERM_W. */
+const MAP_FLAGS = IOASID_DMA_MAP_FLAG_READ | IOASID_DMA_MAP_FLAG_WRITE;
+
+/** The rights that a map gives. @throws IoctlError EINVAL. */
+export function takeMapFlags(call: Call, arg: DmaMap): number {
+  const flags = arg.flags === undefined ? MAP_FLAGS : takeU32(call, "flags", arg.flags);
+  if (flags === 0 || flags > MAP_FLAGS) throw badFlags(call, flags, "READ (1), WRITE (2) or both; without flags a map has both");
+  return flags;
+}
+
+/** Whether every map is to be removed. @throws IoctlError EINVAL. */
+export function takeUnmapAll(call: Call, arg: DmaUnmap): boolean {
+  const flags = arg.flags === undefined ? 0 : takeU32(call, "flags", arg.flags);
+  if (flags === 0) return false;
+  if (flags !== IOASID_DMA_UNMAP_FLAG_ALL) throw badFlags(call, flags, "ALL (2)");
+  for (const field of ["iova", "size"] as const) {
+    const value = takeU64(call, field, arg[field] ?? 0n);
+    if (value === 0n) continue;
+    throw new IoctlError("EINVAL", call.name, `${field} must be 0 with the flag ALL, not ${show(value)}`, { field, value, hint: "leave it out" });
+  }
+  return true;
+}
+
+function badFlags(call: Call, flags: number, known: string): IoctlError {
+  const reason = `flags 0x${flags.toString(16)} are not known`;
+  return new IoctlError("EINVAL", call.name, reason, { field: "flags", value: flags, hint: `flags are ${known}` });
+}
 
 /** Maps `size` bytes from `vaddr` on to `iova`. `perm` is PERM_R, PERM_W or both. Errors: `IoasidFd.dmaMap`. */
 export function map(space: Ioasid, { iova, vaddr, size, dryRun = false }: DmaMap, perm: number): void {

@@ -13,7 +13,7 @@ import { inSection, withErrno } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import type { Group } from "./group.js";
 import { IntervalIndex } from "./interval-index.js";
-import { attachRefused, cannotTake, noRoute, otherModel } from "./ioasid-errors.js";
+import { attachRefused, cannotTake, noPageRequests, noRoute, otherModel } from "./ioasid-errors.js";
 import { type Area, type MapSource, ParentSource, ProcessSource } from "./map-source.js";
 import { noDirtyTracking, partlyAttached } from "./nesting-errors.js";
 import { noPasid } from "./pasid-errors.js";
@@ -43,6 +43,8 @@ export class Ioasid {
   readonly number: number;
   readonly context: IoasidContext;
   readonly parent: Ioasid | undefined;
+  /** Whether DMA here asks for missing pages, if the user said so. */
+  readonly pageRequests: boolean | undefined;
   readonly children = new Set<Ioasid>();
   readonly source: MapSource;
   readonly areas = new RangeMap<Area>();
@@ -62,10 +64,11 @@ export class Ioasid {
   #partial: Group | undefined;
   #global: GlobalPasid | undefined;
 
-  constructor(number: number, context: IoasidContext, parent?: Ioasid) {
+  constructor(number: number, context: IoasidContext, parent?: Ioasid, pageRequests?: boolean) {
     this.number = number;
     this.context = context;
     this.parent = parent;
+    this.pageRequests = pageRequests;
     this.source = parent === undefined ? this.#processSource() : new ParentSource(parent);
     parent?.children.add(this);
   }
@@ -83,6 +86,11 @@ export class Ioasid {
     if (this.parent === undefined) return "kernel";
     if (this.pgtable !== undefined) return "hardware-nested";
     return this.areas.size > 0 ? "software-nested" : "child";
+  }
+
+  /** Whether DMA here asks for missing pages, if the device can: by default only what a guest's table lacks. */
+  get asksForPages(): boolean {
+    return this.pageRequests ?? this.pgtable !== undefined;
   }
 
   /** Whether a change would have to wait for a section of this very thread. */
@@ -182,6 +190,7 @@ export class Ioasid {
     const [resident] = this.#devices;
     if (resident !== undefined && !compatible(resident.iommu.model, model)) throw otherModel(ATTACH, this.number, device, resident);
     if (!model.dirtyTracking && tracksDirty(this)) throw noDirtyTracking(ATTACH, this.number, device.name);
+    if (this.pageRequests === true && !model.pageRequests) throw noPageRequests(ATTACH, "ioasid", this.number, device);
     for (const each of this.#devices) if (each.iommu === device.iommu) return this.limits;
     requireWalked(ATTACH, this, device);
     const limits = limitsOf([...this.#devices, device]);
@@ -206,7 +215,7 @@ export class Ioasid {
 
   /** A table with all maps. Nothing leads to it yet, so one that cannot take them all is just dropped. */
   buildShadow(call: Call, { name, iommu }: Device): Domain {
-    const domain = withErrno(call, () => iommu.createDomain({ trackDirty: tracksDirty(this) }));
+    const domain = withErrno(call, () => iommu.createDomain({ trackDirty: tracksDirty(this), pageRequests: this.pageRequests ?? false }));
     const status = this.source.fillAll(domain, Array.from(this.areas, ({ value }) => value));
     if (status === "ok") return domain;
     domain.destroy();

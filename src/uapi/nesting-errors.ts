@@ -7,6 +7,7 @@ import type { Device } from "./device.js";
 import { IoctlError } from "./errno.js";
 import type { Group } from "./group.js";
 import type { Ioasid } from "./ioasid.js";
+import { noPageRequests } from "./ioasid-errors.js";
 import type { Call } from "./requests.js";
 
 export function partlyAttached(call: Call, field: string, { number: ioasid }: Ioasid, group: Group): IoctlError {
@@ -54,6 +55,13 @@ export function tooDeep(call: Call, parent: Ioasid): IoctlError {
   const reason = `ioasid ${parent.number} has a guest's table: the hardware nests one level`;
   const conflict = { kind: "ioasid", ioasid: parent.number } as const;
   return new IoctlError("ENOSPC", call.name, reason, { field: "parent", value: parent.number, conflict, hint: "nest on its parent" });
+}
+
+/** A child's devices are the parent's too: some of them must be able to ask for pages, once there are any. @throws IoctlError EOPNOTSUPP. */
+export function requirePageRequests(call: Call, { devices }: Ioasid): void {
+  const [first] = devices;
+  if (first === undefined || [...devices].some(({ iommu }) => iommu.model.pageRequests)) return;
+  throw noPageRequests(call, "pageRequests", true, first);
 }
 
 /** A device is attached to a child only while it is attached to the parent. */

@@ -18,6 +18,12 @@ export type RequestOf<K extends FileKind> = { [R in RequestNumber]: Requests[R][
 
 export class FileTable {
   readonly #files = new Map<number, OpenFile>();
+  /** Runs at the beginning of every call on a file. */
+  readonly beforeCall: () => void;
+
+  constructor(beforeCall: () => void = () => undefined) {
+    this.beforeCall = beforeCall;
+  }
 
   /** Opens: `make` gets the number of the file it makes. */
   add<F extends OpenFile>(make: (number: number) => F): F {
@@ -85,6 +91,7 @@ export abstract class OpenFile<K extends FileKind = FileKind> {
 
   /** To be called first by every method. */
   protected use(call: Call): void {
+    this.#files.beforeCall();
     if (!this.#closed) return;
     throw new IoctlError("EBADF", call.name, `fd ${this.number} is closed`, { field: "fd", value: this.number, hint: "open the file anew" });
   }

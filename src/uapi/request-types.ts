@@ -35,8 +35,16 @@ export interface CreateNesting extends DryRun {
   readonly parent: number;
 }
 
+export interface AsksForPages {
+  /**
+   * DMA that finds a page missing asks for it (fault queue), if the device can; else it is refused. Default: only in spaces with a
+   * guest's table.
+   */
+  readonly pageRequests?: boolean;
+}
+
 /** Without a parent: a root, managed with map and unmap, whose maps are of the process's memory. */
-export interface AllocIoasid extends DryRun {
+export interface AllocIoasid extends DryRun, AsksForPages {
   readonly parent?: number;
 }
 
@@ -70,7 +78,7 @@ export interface BindPgtable extends DryRun {
   readonly format: PgtableFormat;
 }
 
-export interface AllocIoasidPgtable extends DryRun {
+export interface AllocIoasidPgtable extends DryRun, AsksForPages {
   readonly parent: number;
   readonly addr: U64;
   readonly format: PgtableFormat;
@@ -96,6 +104,24 @@ export type InvalidateCache = ({ readonly ioasid: number } & Invalidation) | {
   readonly ioasid: number;
   readonly entries: readonly Invalidation[];
 };
+
+export interface PageResponse {
+  /** Of the requests of a group. */
+  readonly cookie: U64;
+  /** `IOASID_PAGE_RESPONSE_*`. */
+  readonly code: number;
+}
+
+export interface PageResponseRange {
+  readonly ioasid: number;
+  /** First address and bytes, multiples of 4096: each group with a page in there is completed. */
+  readonly iova: U64;
+  readonly size: U64;
+  /** `IOASID_PAGE_RESPONSE_*`. */
+  readonly code: number;
+  /** Only groups with this PASID. Default: all, with and without. */
+  readonly pasid?: number;
+}
 
 export interface SetDirtyTracking {
   readonly ioasid: number;
@@ -205,6 +231,7 @@ export interface IoasidInfo {
   /** The bound table; null without one. */
   readonly pgtable: { readonly addr: bigint; readonly format: PgtableFormat } | null;
   readonly dirtyTracking: { readonly supported: boolean; readonly enabled: boolean };
+  /** DMA here asks for missing pages; false while no device is attached. */
   readonly pageRequests: boolean;
   /** Bits of a PASID; 0: none. */
   readonly pasidBits: number;
@@ -241,6 +268,7 @@ export interface DeviceInfo {
   readonly writeOnly: boolean;
   readonly nesting: NestingInfo;
   readonly dirtyTracking: boolean;
+  /** It can ask for pages. */
   readonly pageRequests: boolean;
   /** Bits of a PASID that spaces can be attached to; 0: none. */
   readonly pasidBits: number;

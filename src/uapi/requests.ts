@@ -1,12 +1,12 @@
 // Names and numbers of the calls: the one table behind the methods of the fds and `ioctl()`. Their arguments and results are in
-// request-types.ts. Imports types only. Calls: RFC "/dev/ioasid uAPI proposal" of May 2021, sections 2.1 (ioasid fd) and 2.2
+// request-types.ts. Imports types, and codes of engine/. Calls: RFC "/dev/ioasid uAPI proposal" of May 2021, sections 2.1 (ioasid fd) and 2.2
 // (device fd), in the spelling of its section 5. The ALLOC_IOASID names, and the group fd, are from Gunthorpe's review of it.
 
 import type { VfioDeviceFd } from "./device-fd.js";
 import type {
   AllocIoasid, AllocIoasidPgtable, AttachIoasid, BindIoasidFd, BindPgtable, CheckExtension, CreateNesting, DeviceArgument, DeviceInfo,
   DirtyBitmap, DmaMap, DmaUnmap, FdArgument, GetDirtyBitmap, GroupGetDeviceFd, GroupState, InvalidateCache, IoasidArgument,
-  IoasidInfo, MapPasid, MemoryRange, SetDirtyTracking, UnbindIoasidFd, UnmapPasid,
+  IoasidInfo, MapPasid, MemoryRange, PageResponse, PageResponseRange, SetDirtyTracking, UnbindIoasidFd, UnmapPasid,
 } from "./request-types.js";
 
 export type * from "./request-types.js";
@@ -28,6 +28,8 @@ export const IOASID_INVALIDATE_CACHE = 0x3b4d; // base + 13
 // From here on what the review asks for and the RFC lacks.
 export const IOASID_ALLOC_IOASID = 0x3b4e; // base + 14
 export const IOASID_ALLOC_IOASID_PGTABLE = 0x3b4f; // base + 15
+export const IOASID_PAGE_RESPONSE = 0x3b51; // base + 17
+export const IOASID_PAGE_RESPONSE_RANGE = 0x3b52; // base + 18
 export const IOASID_SET_DIRTY_TRACKING = 0x3b53; // base + 19
 export const IOASID_GET_DIRTY_BITMAP = 0x3b54; // base + 20
 export const IOASID_GET_GROUP_STATE = 0x3b55; // base + 21
@@ -62,6 +64,13 @@ export const IOASID_EXT_NESTING = 5;
 export const IOASID_EXT_USER_PGTABLE = 6;
 export const IOASID_EXT_DIRTY_TRACKING = 7;
 export const IOASID_EXT_MULTIDEV_GROUP = 8;
+/** Devices ask for pages, and what they report is in the fault queue of the fd. */
+export const IOASID_EXT_PAGE_REQUESTS = 9;
+/** What a device does then: it tries again; it gives up, because there is no such page; it gives up, because something failed. */
+export {
+  PAGE_RESPONSE_FAILURE as IOASID_PAGE_RESPONSE_FAILURE, PAGE_RESPONSE_INVALID as IOASID_PAGE_RESPONSE_INVALID,
+  PAGE_RESPONSE_SUCCESS as IOASID_PAGE_RESPONSE_SUCCESS,
+} from "../engine/stalls.js";
 export const IOASID_INVALIDATE_ALL = 0;
 export const IOASID_INVALIDATE_RANGE = 1;
 /** Caches that an invalidation is for. */
@@ -95,6 +104,8 @@ export interface Requests {
   [IOASID_UNBIND_PGTABLE]: Shape<"ioasid", "unbindPgtable", [IoasidArgument], number, void>;
   [IOASID_INVALIDATE_CACHE]: Shape<"ioasid", "invalidateCache", [InvalidateCache], number, { readonly handled: number }>;
   [IOASID_ALLOC_IOASID_PGTABLE]: Shape<"ioasid", "allocIoasidPgtable", [AllocIoasidPgtable], never, number>;
+  [IOASID_PAGE_RESPONSE]: Shape<"ioasid", "pageResponse", [PageResponse], never, void>;
+  [IOASID_PAGE_RESPONSE_RANGE]: Shape<"ioasid", "pageResponseRange", [PageResponseRange], never, { readonly completed: number }>;
   [IOASID_SET_DIRTY_TRACKING]: Shape<"ioasid", "setDirtyTracking", [SetDirtyTracking], never, void>;
   [IOASID_GET_DIRTY_BITMAP]: Shape<"ioasid", "getDirtyBitmap", [GetDirtyBitmap], never, DirtyBitmap>;
   [IOASID_GET_GROUP_STATE]: Shape<"ioasid", "getGroupState", [IoasidArgument], number, GroupState>;
@@ -147,7 +158,7 @@ export const REQUESTS: { readonly [R in RequestNumber]: RequestSpec<Requests[R]>
   [IOASID_ALLOC]: spec("ioasid", "alloc", "IOASID_ALLOC"),
   [IOASID_REGISTER_MEMORY]: spec("ioasid", "registerMemory", "IOASID_REGISTER_MEMORY", ["vaddr", "size"]),
   [IOASID_UNREGISTER_MEMORY]: spec("ioasid", "unregisterMemory", "IOASID_UNREGISTER_MEMORY", ["vaddr", "size"]),
-  [IOASID_ALLOC_IOASID]: spec("ioasid", "allocIoasid", "IOASID_ALLOC_IOASID", ["parent", "dryRun"]),
+  [IOASID_ALLOC_IOASID]: spec("ioasid", "allocIoasid", "IOASID_ALLOC_IOASID", ["parent", "pageRequests", "dryRun"]),
   [IOASID_FREE]: spec("ioasid", "free", "IOASID_FREE", ["ioasid"], "ioasid"),
   [IOASID_GET_INFO]: spec("ioasid", "getInfo", "IOASID_GET_INFO", ["ioasid"], "ioasid"),
   [IOASID_DMA_MAP]: spec("ioasid", "dmaMap", "IOASID_DMA_MAP", ["ioasid", "iova", "vaddr", "size", "flags", "dryRun"]),
@@ -157,7 +168,10 @@ export const REQUESTS: { readonly [R in RequestNumber]: RequestSpec<Requests[R]>
   [IOASID_UNBIND_PGTABLE]: spec("ioasid", "unbindPgtable", "IOASID_UNBIND_PGTABLE", ["ioasid"], "ioasid"),
   [IOASID_INVALIDATE_CACHE]: spec("ioasid", "invalidateCache", "IOASID_INVALIDATE_CACHE",
     ["ioasid", "entries", "granularity", "iova", "size", "device", "caches", "leaf"], "ioasid"),
-  [IOASID_ALLOC_IOASID_PGTABLE]: spec("ioasid", "allocIoasidPgtable", "IOASID_ALLOC_IOASID_PGTABLE", ["parent", "addr", "format", "dryRun"]),
+  [IOASID_ALLOC_IOASID_PGTABLE]: spec("ioasid", "allocIoasidPgtable", "IOASID_ALLOC_IOASID_PGTABLE",
+    ["parent", "addr", "format", "pageRequests", "dryRun"]),
+  [IOASID_PAGE_RESPONSE]: spec("ioasid", "pageResponse", "IOASID_PAGE_RESPONSE", ["cookie", "code"]),
+  [IOASID_PAGE_RESPONSE_RANGE]: spec("ioasid", "pageResponseRange", "IOASID_PAGE_RESPONSE_RANGE", ["ioasid", "iova", "size", "code", "pasid"]),
   [IOASID_SET_DIRTY_TRACKING]: spec("ioasid", "setDirtyTracking", "IOASID_SET_DIRTY_TRACKING", ["ioasid", "enable"]),
   [IOASID_GET_DIRTY_BITMAP]: spec("ioasid", "getDirtyBitmap", "IOASID_GET_DIRTY_BITMAP", ["ioasid", "iova", "size", "pageSize", "clear"]),
   [IOASID_GET_GROUP_STATE]: spec("ioasid", "getGroupState", "IOASID_GET_GROUP_STATE", ["ioasid"], "ioasid"),

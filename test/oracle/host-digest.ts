@@ -9,6 +9,7 @@ import type { SimulatedHost } from "../../src/create-host.js";
 import * as L from "../../src/engine/layout.js";
 import type { Device } from "../../src/uapi/device.js";
 import { IoctlError } from "../../src/uapi/errno.js";
+import { FAULT_RECORD_BYTES } from "../../src/uapi/fault-ring-layout.js";
 import type { Ioasid } from "../../src/uapi/ioasid.js";
 import type { IoasidFd } from "../../src/uapi/ioasid-fd.js";
 import type { Area } from "../../src/uapi/map-source.js";
@@ -35,7 +36,7 @@ export function hostDigest(host: SimulatedHost, fds: Iterable<IoasidFd>): object
   const domains = liveDomains(engine);
   const ownerOf = (index: number): string => owners.get(index) ?? "nobody";
   return {
-    files: files.map((fd) => ({ fd: fd.number, closed: fd.closed, devices: [...fd.devices].map(({ name }) => name).sort() })),
+    files: files.map((fd) => ({ fd: fd.number, closed: fd.closed, devices: [...fd.devices].map(({ name }) => name).sort(), faults: faultsOf(fd) })),
     spaces: [...spaces].map(([space, name]) => ({ name, ...spaceDigest(space, nameOf) })),
     devices: host.devices().map((device) => deviceDigest(device, nameOf)),
     locked: process.account.pages,
@@ -44,6 +45,15 @@ export function hostDigest(host: SimulatedHost, fds: Iterable<IoasidFd>): object
     routes: routesOf(engine, ownerOf),
     iotlb: iotlbOf(engine, domains, ownerOf),
   };
+}
+
+/** Groups that wait for an answer, and what is unread. What a call finds reported when it begins is there before it. */
+function faultsOf({ faults: { ring, pending, dropped } }: IoasidFd): object {
+  const unread = Array.from({ length: ring.head - ring.tail }, (_none, n) => {
+    const at = ((ring.tail + n) % ring.depth) * FAULT_RECORD_BYTES;
+    return Array.from({ length: FAULT_RECORD_BYTES / 8 }, (_word, word) => ring.getBigUint64(at + word * 8));
+  });
+  return { pending, dropped, unread };
 }
 
 const textOf = (value: unknown): string => JSON.stringify(value, (_key, each: unknown) => (typeof each === "bigint" ? each.toString(16) : each));
@@ -85,7 +95,7 @@ function spaceDigest(space: Ioasid, nameOf: (space: Ioasid | undefined) => strin
     dependents: dependents.overlapping(0, LAST_PAGE).map(({ first, last, value }) => ({ first, last, area: areaOf(value) })).sort(byText),
     dependentsSize: dependents.size,
     dirty: { enabled: dirty.enabled, runs: dirty.pages.within(0, LAST_PAGE), pages: dirty.pages.pages },
-    pgtable: structuredClone(pgtable), ready: readiness(space), hasTable: space.domain !== undefined,
+    pgtable: structuredClone(pgtable), pageRequests: space.pageRequests, ready: readiness(space), hasTable: space.domain !== undefined,
     limits: { width: limits.width, granule: limits.granulePages, reserved: limits.reserved },
     charged: source.charged, pins: source.pins && pinsDigest(source.pins),
     tracking: context.tracking, registered: { inUse: context.registered.inUse, charged: context.registered.charged },

@@ -1,14 +1,16 @@
 // What is done to a host in the tests of failing allocations: the flows of the RFC's section 5, and what they leave out. Every call
 // is an `ioctl` of the host, and DMA between the calls fills the IOTLB, so that a failed call could spoil what it holds.
 import {
-  createHost, DmaFault, IOASID_ALLOC, IOASID_ALLOC_IOASID_PGTABLE, IOASID_BIND_PGTABLE, IOASID_CREATE_NESTING, IOASID_DMA_MAP,
-  IOASID_DMA_UNMAP, IOASID_FREE, IOASID_GET_DIRTY_BITMAP, IOASID_GET_INFO, IOASID_INVALIDATE_CACHE, IOASID_REGISTER_MEMORY,
+  createHost, DmaFault, IOASID_ALLOC, IOASID_ALLOC_IOASID, IOASID_ALLOC_IOASID_PGTABLE, IOASID_BIND_PGTABLE, IOASID_CREATE_NESTING, IOASID_DMA_MAP,
+  IOASID_DMA_UNMAP, IOASID_FREE, IOASID_GET_DIRTY_BITMAP, IOASID_GET_INFO, IOASID_INVALIDATE_CACHE, IOASID_PAGE_RESPONSE,
+  IOASID_PAGE_RESPONSE_RANGE, IOASID_REGISTER_MEMORY,
   IOASID_SET_DIRTY_TRACKING, IOASID_UNBIND_PGTABLE, IOASID_UNREGISTER_MEMORY, IoctlError, VFIO_ATTACH_IOASID, VFIO_BIND_IOASID_FD,
   VFIO_DETACH_IOASID, VFIO_UNBIND_IOASID_FD, type GuestTableFormat, type HostOptions, type IoasidFd, type IommuOptions, type SimulatedHost,
   type VfioDeviceFd,
 } from "../../src/index.js";
 import * as L from "../../src/engine/layout.js";
 import { encoderOf } from "../oracle/reference/encode.js";
+import { asRequest, FaultingDevice } from "./fault-device.js";
 
 const HVA = 0x40000000n;
 const K4 = 4096n;
@@ -262,6 +264,38 @@ function dirtyTracking(host: SimulatedHost): void {
   dma(host, 3n * GB);
 }
 
+/** Page requests of both devices in spaces that are attached, detached and unbound around them; some are answered, some not. */
+function pageRequests(guest: Guest): (host: SimulatedHost) => void {
+  return (host) => {
+    const { fd, devices: [dev1, dev2] } = start(host);
+    writeTables(host, guest);
+    const parent = host.ioctl(fd, IOASID_ALLOC_IOASID, { pageRequests: true });
+    for (const device of [dev1!, dev2!]) host.ioctl(device, VFIO_ATTACH_IOASID, { ioasid: parent });
+    host.ioctl(fd, IOASID_DMA_MAP, { ioasid: parent, iova: 0n, vaddr: HVA, size: 0x100000n });
+    const child = host.ioctl(fd, IOASID_ALLOC_IOASID_PGTABLE, { parent, addr: 0n, format: guest.format });
+    host.ioctl(dev2!, VFIO_ATTACH_IOASID, { ioasid: child });
+    const [one, two] = ["dev1", "dev2"].map((name) => new FaultingDevice(host, name)) as [FaultingDevice, FaultingDevice];
+    one.ask([GB, GB + K4]);
+    two.ask([K4]);
+    two.ask([2n * K4]);
+    two.event(3n * K4);
+    host.ioctl(fd, IOASID_DMA_MAP, { ioasid: parent, iova: GB, vaddr: HVA + M2, size: K4 });
+    const { cookie } = asRequest(fd.faults.read(1)[0]);
+    host.ioctl(fd, IOASID_PAGE_RESPONSE, { cookie, code: 0 });
+    refused(() => host.ioctl(fd, IOASID_PAGE_RESPONSE, { cookie, code: 0 }));
+    host.ioctl(fd, IOASID_PAGE_RESPONSE_RANGE, { ioasid: child, iova: K4, size: K4, code: 0 });
+    dma(host, GB, K4);
+    host.ioctl(fd, IOASID_UNBIND_PGTABLE, child);
+    host.ioctl(fd, IOASID_BIND_PGTABLE, { ioasid: child, addr: 0n, format: guest.format });
+    two.ask([4n * K4]);
+    host.ioctl(dev2!, VFIO_DETACH_IOASID, { ioasid: child });
+    host.ioctl(dev2!, VFIO_ATTACH_IOASID, { ioasid: child });
+    one.ask([2n * GB]);
+    host.ioctl(dev1!, VFIO_DETACH_IOASID, { ioasid: parent });
+    if (fd.faults.pending !== 0) throw new Error(`${fd.faults.pending} groups wait for spaces that are gone`);
+  };
+}
+
 const STAGE2: IommuOptions = { preset: "vtd-scalable", stage: 2 };
 const GROUPED = { devices: DEVICES.map((device, n) => ({ ...device, group: n === 0 ? 1 : 2 })) };
 
@@ -276,6 +310,8 @@ export const FLOWS: readonly Flow[] = [
   { name: "flow 5.4 on AMD-Vi", options: options({ preset: "amd" }), run: flow54(X86) },
   { name: "a tree of depth 4", options: options({}), run: deepTree },
   { name: "a tree of depth 4, first stage", options: options({ preset: "vtd-scalable" }), run: deepTree },
+  { name: "page requests on VT-d", options: options(STAGE2), run: pageRequests(X86) },
+  { name: "page requests on AMD-Vi", options: options({ preset: "amd" }), run: pageRequests(X86) },
   { name: "groups", options: options({}, GROUPED), run: groups },
   { name: "dirty tracking", options: options(STAGE2), run: dirtyTracking },
 ];

@@ -1,7 +1,7 @@
 // IOASID_GET_INFO of each kind of space, IOASID_DEVICE_GET_INFO before any attach, and hosts with several different IOMMUs.
 import { describe, expect, it } from "vitest";
 import {
-  IOASID_CHECK_EXTENSION, IOASID_EXT_DIRTY_TRACKING, IOASID_EXT_MAP_BEFORE_ATTACH, IOASID_EXT_MULTIDEV_GROUP, IOASID_EXT_NESTING,
+  IOASID_CHECK_EXTENSION, IOASID_EXT_DIRTY_TRACKING, IOASID_EXT_MAP_BEFORE_ATTACH, IOASID_EXT_MULTIDEV_GROUP, IOASID_EXT_NESTING, IOASID_EXT_PAGE_REQUESTS,
   IOASID_EXT_REGISTER_MEMORY, IOASID_EXT_USER_PGTABLE, type DeviceInfo, type IommuOptions, type PgtableFormat,
 } from "../../src/index.js";
 import { GB, gpaSpace, HVA, spaces } from "./space-host.js";
@@ -34,7 +34,7 @@ describe("IOASID_GET_INFO", () => {
       kind: "kernel", format: "vtd-second-stage", addressWidth: 48, reserved: [INTERRUPTS], alignment: 4096, pageSizes: sizes(12, 21, 30),
       permitted: [{ first: 0n, last: 0xfedfffffn }, { first: 0xfef00000n, last: below(48) }], writeOnly: true, mappings: 1, locked: GB,
       nesting: { software: true, hardware: ["x86-64"], softwareDepth: "unlimited", hardwareDepth: 1 },
-      dirtyTracking: { supported: true, enabled: false }, pageRequests: true, pasidBits: 20,
+      dirtyTracking: { supported: true, enabled: false }, pageRequests: false, pasidBits: 20,
     });
     const child = fd.createNesting({ parent: gpa });
     devs[1]!.attachIoasid({ ioasid: child });
@@ -77,7 +77,7 @@ describe("IOASID_GET_INFO", () => {
     });
     devs[0]!.detachIoasid({ ioasid: gpa });
     expect(info(gpa)).toMatchObject({
-      reserved: [{ first: 0x80000000n }], dirtyTracking: { supported: true }, pageRequests: true, pasidBits: 20, nesting: { hardware: ["x86-64"] },
+      reserved: [{ first: 0x80000000n }], dirtyTracking: { supported: true }, pageRequests: false, pasidBits: 20, nesting: { hardware: ["x86-64"] },
     });
     devs[0]!.attachIoasid({ ioasid: gpa });
     devs[1]!.detachIoasid({ ioasid: gpa });
@@ -142,7 +142,7 @@ describe("IOASID_DEVICE_GET_INFO", () => {
   it("agrees with what an attached space says", async () => {
     for (const [iommu] of DEVICES) {
       const { fd, devs, labels, info } = await spaces({ iommus: [iommu] });
-      const ioasid = fd.alloc();
+      const ioasid = fd.allocIoasid({ pageRequests: iommu.preset !== undefined && iommu.preset !== "vtd" });
       devs[0]!.attachIoasid({ ioasid });
       const { format, addressWidth, permitted, reserved, alignment, pageSizes, writeOnly, pageRequests, pasidBits, nesting, dirtyTracking } =
         fd.deviceGetInfo({ label: labels[0]! });
@@ -203,7 +203,7 @@ it("CHECK_EXTENSION answers 1 for what this fd has", async () => {
   const { host, fd } = await spaces();
   for (const extension of [
     IOASID_EXT_REGISTER_MEMORY, IOASID_EXT_NESTING, IOASID_EXT_USER_PGTABLE, IOASID_EXT_DIRTY_TRACKING, IOASID_EXT_MULTIDEV_GROUP,
-    IOASID_EXT_MAP_BEFORE_ATTACH,
+    IOASID_EXT_MAP_BEFORE_ATTACH, IOASID_EXT_PAGE_REQUESTS,
   ]) expect(host.ioctl(fd, IOASID_CHECK_EXTENSION, extension)).toBe(1);
-  expect(fd.checkExtension({ extension: 9 })).toBe(0);
+  expect(fd.checkExtension({ extension: 10 })).toBe(0);
 });

@@ -156,13 +156,14 @@ const IOMMU: Required<IommuSpec> & Record<keyof IommuOptions, unknown> = {
   nesting: true, pageRequests: false, dirtyTracking: false, pasidBits: 8,
 };
 const DEVICE: Required<Omit<DeviceSpec, "parent">> & Record<Exclude<keyof DeviceOptions, "parent">, unknown> = {
-  name: "dev1", rid: "0x20", iommu: "smmu", group: 3, pasids: "user", enqcmd: true,
+  name: "dev1", rid: "0x20", iommu: "smmu", group: 3, pasids: "user", enqcmd: true, pageRequests: false,
 };
 /** A mediated device has no place of its own. */
 const MEDIATED: readonly DeviceSpec[] = [{ name: "dsa0", rid: 1 }, { name: "mdev1", parent: "dsa0", pasids: "default" }];
 const HOST: Required<HostSpec> & Record<Exclude<keyof HostOptions, "ram" | "firstIotlbId" | "module">, unknown> = {
   memory: { ram: 0x10000, arena: "0x1000000", shared: false }, iommus: [IOMMU], devices: [DEVICE, ...MEDIATED], lockLimit: "0xffffffffffffffff", strictAttach: true,
   accounting: "fd", slots: 64, routes: 64, domains: 64, ports: { count: 1, iotlbSets: 64, lanes: 64, faults: 64 },
+  faultQueue: { records: 64, stalls: 64, depth: 64 },
 };
 const STEPS: readonly Step[] = [
   { open: "/dev/vfio/3" }, { open: "/dev/ioasid", as: "fd" }, { open: "/dev/vfio/devices/dev1", as: "dev" },

@@ -132,12 +132,16 @@ export function fakeMachine(options: Partial<HostParts> & { models?: IommuModel[
     engine: engine as unknown as HostParts["engine"],
     iommus: new Map(iommus.map((iommu) => [iommu.name, iommu])) as unknown as HostParts["iommus"],
     devices: behind.map((iommu, i) => ({
-      name: `dev${i + 1}`, rid: 8 * (i + 1), iommu: `iommu${iommu}`, group: i + 1, kind: DEVICE_KINDS[0]!, parent: undefined,
+      name: `dev${i + 1}`, rid: 8 * (i + 1), iommu: `iommu${iommu}`, group: i + 1, kind: DEVICE_KINDS[0]!, parent: undefined, pageRequests: false,
     })),
     ram: [{ hpa: 0x100000n, size: 0x100000n, offset: 0x80000 }],
     lockLimit: 2n ** 64n - 1n,
     strictAttach: false,
     accounting: "ioasid",
+    faults: {
+      queue: { head: 0, take: () => undefined, takeDropped: () => 0, waitBeyond: () => Promise.resolve() }, stalls: { answer: () => false }, depth: 32,
+      shared: false, inSection: () => false,
+    },
     ...parts,
   });
   return { host, iommus, refuse, slots };

@@ -1,0 +1,128 @@
+// The queue in which views on any thread report what was refused, and ask for pages, to the host's thread: bounded, in the arena. A
+// full one drops the record and counts it, and never blocks. Imports access, layout, port-records.
+import type { EngineAccess } from "./access.js";
+import * as L from "./layout.js";
+import { readFault, type RawFault } from "./port-records.js";
+
+/** Which page request of which group: all requests of a group have the number of the access that waits. */
+export interface RequestMark {
+  readonly group: number;
+  readonly last: boolean;
+}
+
+export interface FaultReport extends RawFault {
+  /** A page request of an access that waits; undefined: an access was refused for good. */
+  request: RequestMark | undefined;
+}
+
+/** Not in every engine, and so not in the types. */
+type WaitAsync = (words: Int32Array, at: number, value: number, ms: number) => { async: false } | { async: true; value: Promise<unknown> };
+const POLL_MS = 5;
+
+/** Resolves once the word may have another value than `seen`; polls where Atomics.waitAsync is missing. @internal */
+export async function wordChanges(words: Int32Array, at: number, seen: number, ms = Infinity): Promise<void> {
+  const { waitAsync } = Atomics as { waitAsync?: WaitAsync };
+  if (waitAsync === undefined || !(words.buffer instanceof SharedArrayBuffer)) {
+    await new Promise((resolve) => setTimeout(resolve, Math.min(POLL_MS, ms)));
+    return;
+  }
+  const answer = waitAsync(words, at, seen, ms);
+  if (answer.async) await answer.value;
+}
+
+export class FaultQueue {
+  readonly #engine: EngineAccess;
+  readonly #at: number;
+  readonly #capacity: number;
+
+  /** @internal `EngineAccess.faultQueue` */
+  constructor(engine: EngineAccess) {
+    this.#engine = engine;
+    this.#at = engine.word(L.ENGINE_QUEUE);
+    this.#capacity = engine.word(L.ENGINE_QUEUE_CAPACITY);
+  }
+
+  /** Any thread. False: it was full, and the record is dropped and counted. */
+  push(fault: RawFault, request?: RequestMark): boolean {
+    const words = this.#words();
+    const number = this.#claim(words);
+    if (number === undefined) {
+      Atomics.add(words, this.#word(L.QUEUE_DROPPED), 1);
+      return false;
+    }
+    const record = this.#record(number);
+    writeFault(new DataView(this.#engine.memory.buffer), record, fault);
+    words[(record + L.QUEUE_GROUP) >>> 2] = request?.group ?? 0;
+    words[(record + L.QUEUE_FLAGS) >>> 2] = request === undefined ? 0 : L.QUEUE_REQUEST | (request.last ? L.QUEUE_LAST : 0);
+    Atomics.store(words, (record + L.QUEUE_SEQUENCE) >>> 2, number + 1);
+    Atomics.notify(words, this.#word(L.QUEUE_HEAD));
+    return true;
+  }
+
+  /** The host's thread: the oldest record; undefined when there is none. */
+  take(): FaultReport | undefined {
+    const words = this.#words();
+    const tail = Atomics.load(words, this.#word(L.QUEUE_TAIL)) >>> 0;
+    const record = this.#record(tail);
+    if (Atomics.load(words, (record + L.QUEUE_SEQUENCE) >>> 2) >>> 0 !== (tail + 1) >>> 0) return undefined;
+    const flags = words[(record + L.QUEUE_FLAGS) >>> 2] ?? 0;
+    const group = (words[(record + L.QUEUE_GROUP) >>> 2] ?? 0) >>> 0;
+    const request = flags & L.QUEUE_REQUEST ? { group, last: (flags & L.QUEUE_LAST) !== 0 } : undefined;
+    const report = { ...readFault(new DataView(this.#engine.memory.buffer), record), request };
+    Atomics.store(words, this.#word(L.QUEUE_TAIL), tail + 1);
+    return report;
+  }
+
+  /** The host's thread: records dropped since the last call. */
+  takeDropped(): number {
+    return Atomics.exchange(this.#words(), this.#word(L.QUEUE_DROPPED), 0) >>> 0;
+  }
+
+  /** Records ever pushed, modulo 2^32. */
+  get head(): number {
+    return Atomics.load(this.#words(), this.#word(L.QUEUE_HEAD));
+  }
+
+  /** Resolves once something may have been pushed beyond `head` as it was: by another thread, so in shared memory. */
+  waitBeyond(head: number): Promise<void> {
+    return wordChanges(this.#words(), this.#word(L.QUEUE_HEAD), head);
+  }
+
+  #claim(words: Int32Array): number | undefined {
+    const at = this.#word(L.QUEUE_HEAD);
+    for (let head = Atomics.load(words, at); ;) {
+      if (((head - Atomics.load(words, this.#word(L.QUEUE_TAIL))) >>> 0) >= this.#capacity) return undefined;
+      const found = Atomics.compareExchange(words, at, head, (head + 1) | 0);
+      if (found === head) return head >>> 0;
+      head = found;
+    }
+  }
+
+  #record(number: number): number {
+    return this.#at + L.QUEUE_RECORDS + (number & (this.#capacity - 1)) * L.QUEUE_RECORD_BYTES;
+  }
+
+  #word(offset: number): number {
+    return (this.#at + offset) >>> 2;
+  }
+
+  #words(): Int32Array {
+    return this.#engine.signedWords();
+  }
+}
+
+function writeFault(view: DataView, at: number, fault: RawFault): void {
+  view.setBigUint64(at + L.FAULT_IOVA, fault.iova, true);
+  view.setBigUint64(at + L.FAULT_IPA, fault.ipa, true);
+  view.setBigUint64(at + L.FAULT_PTE, fault.pte, true);
+  view.setUint32(at + L.FAULT_RID, fault.rid, true);
+  view.setUint32(at + L.FAULT_PASID, fault.pasid, true);
+  view.setUint32(at + L.FAULT_ROUTE, fault.route, true);
+  view.setUint32(at + L.FAULT_LANE, fault.lane, true);
+  view.setUint8(at + L.FAULT_ACCESS, fault.access);
+  view.setUint8(at + L.FAULT_REASON, L.REASON_NAMES.indexOf(fault.reason));
+  view.setUint8(at + L.FAULT_CLASS, L.CLASS_NAMES.indexOf(fault.class));
+  view.setUint8(at + L.FAULT_STAGE, fault.stage);
+  view.setUint8(at + L.FAULT_LEVEL, fault.level);
+  view.setUint8(at + L.FAULT_RECOVERABLE, Number(fault.recoverable));
+}

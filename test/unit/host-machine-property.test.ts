@@ -1,0 +1,130 @@
+// A random state machine over the objects of a host and their calls, sensible and not: fds, devices physical and mediated, spaces,
+// maps, guests' tables, PASIDs, a VM. After every step the host is as its model.
+import fc from "fast-check";
+import { expect, it } from "vitest";
+import { expectNoLeaks } from "../oracle/frame-leaks.js";
+import { liveDomains } from "../oracle/engine-state.js";
+import type { HostFile, HostModel } from "../oracle/host-model.js";
+import { HostMachine, PASIDS, RW } from "./host-machine.js";
+
+const RUNS = process.env["IOASID_TEST"] === "long" ? 10_000 : 60;
+
+type Act = (machine: HostMachine, pick: Picker) => void;
+
+/** Turns the numbers of a step into what is there when it is played. */
+class Picker {
+  constructor(private readonly model: HostModel, private readonly numbers: readonly number[]) {}
+
+  number(n: number, below: number): number {
+    return this.numbers[n]! % below;
+  }
+
+  one<T>(n: number, list: readonly T[]): T {
+    return list[this.number(n, list.length)]!;
+  }
+
+  device() {
+    return this.one(0, this.model.devices);
+  }
+
+  file(n = 1): HostFile {
+    return this.one(n, this.model.files);
+  }
+
+  /** The number of a space of the file; now and then one that is none. */
+  ioasid(file: HostFile | undefined, n = 2): number {
+    const numbers = [...(file?.spaces.keys() ?? [])];
+    return this.numbers[n]! % 16 === 15 || numbers.length === 0 ? this.number(n, 12) : this.one(n, numbers);
+  }
+
+  /** None as often as any; now and then no PASID at all. */
+  pasid(n = 3): number | undefined {
+    const at = this.numbers[n]!;
+    return at % 32 === 31 ? [0, 2 ** 20][at % 2] : [undefined, undefined, ...PASIDS][at % 5];
+  }
+}
+
+const MOST_FILES = 3;
+const MOST_SPACES = 8;
+
+const ACTS: Readonly<Record<string, { readonly weight: number; readonly act: Act }>> = {
+  open: { weight: 1, act: (machine) => machine.model.files.length < MOST_FILES && machine.open() },
+  close: { weight: 1, act: (machine, pick) => pick.number(4, 8) === 0 && machine.close(pick.file()) },
+  bind: { weight: 4, act: (machine, pick) => machine.bind(pick.device(), pick.file()) },
+  unbind: { weight: 1, act: (machine, pick) => machine.unbind(pick.device()) },
+  alloc: { weight: 4, act: (machine, pick) => pick.file().spaces.size < MOST_SPACES && machine.alloc(pick.file(), undefined) },
+  nest: { weight: 4, act: (machine, pick) => pick.file().spaces.size < MOST_SPACES && machine.alloc(pick.file(), pick.ioasid(pick.file())) },
+  free: { weight: 1, act: (machine, pick) => machine.free(pick.file(), pick.ioasid(pick.file())) },
+  map: {
+    weight: 6,
+    act: (machine, pick) => machine.map(pick.file(), pick.ioasid(pick.file()), pick.number(3, 8), 1 + pick.number(4, 4), pick.number(5, 13), 1 + pick.number(6, 3)),
+  },
+  mapTables: { weight: 3, act: (machine, pick) => machine.mapTables(pick.file(), pick.ioasid(pick.file())) },
+  unmap: { weight: 2, act: (machine, pick) => machine.unmap(pick.file(), pick.ioasid(pick.file()), pick.number(3, 8), 1 + pick.number(4, 8)) },
+  bindTable: { weight: 3, act: (machine, pick) => machine.bindTable(pick.file(), pick.ioasid(pick.file())) },
+  unbindTable: { weight: 1, act: (machine, pick) => machine.unbindTable(pick.file(), pick.ioasid(pick.file())) },
+  guestWrites: {
+    weight: 3,
+    act: (machine, pick) => machine.guestWrites(pick.number(2, 8), pick.number(3, 4) === 0 ? undefined : pick.number(3, 8), pick.number(4, 2) === 0 ? RW : 1, pick.number(5, 2) === 0),
+  },
+  attach: { weight: 10, act: (machine, pick) => machine.attach(pick.device(), pick.ioasid(pick.device().file), pick.pasid()) },
+  detach: { weight: 3, act: (machine, pick) => machine.detach(pick.device(), attachedOr(pick), pick.pasid()) },
+  kvmMap: { weight: 3, act: (machine, pick) => machine.kvmMap(pick.file(), pick.ioasid(pick.file()), pick.pasid() ?? 1) },
+  kvmUnmap: { weight: 1, act: (machine, pick) => machine.kvmUnmap(pick.pasid() ?? 1) },
+};
+
+/** Mostly where the device is attached. */
+function attachedOr(pick: Picker): number {
+  const { attached, pasids, file } = pick.device();
+  const pasid = pick.pasid();
+  const there = pasid === undefined ? attached?.number : pasids.get(pasid)?.number;
+  return pick.number(4, 4) === 0 ? pick.ioasid(file) : there ?? pick.ioasid(file);
+}
+
+class Step implements fc.AsyncCommand<object, HostMachine> {
+  constructor(readonly name: string, readonly numbers: readonly number[]) {}
+
+  check(): boolean {
+    return true;
+  }
+
+  async run(_model: object, machine: HostMachine): Promise<void> {
+    ACTS[this.name]!.act(machine, new Picker(machine.model, this.numbers));
+    machine.check();
+  }
+
+  toString(): string {
+    return `${this.name}(${this.numbers.join()})`;
+  }
+}
+
+const steps = Object.entries(ACTS).flatMap(([name, { weight }]) =>
+  Array.from({ length: weight }, () => fc.array(fc.nat(0xffff), { minLength: 7, maxLength: 7 }).map((numbers) => new Step(name, numbers))));
+
+/** What most users begin with: devices bound, a root that all are attached to, a child of it with a guest's table. */
+function prelude(machine: HostMachine, depth: number): void {
+  const { devices, files: [file] } = machine.model;
+  for (const device of devices.slice(0, depth > 0 ? devices.length : 0)) machine.bind(device, file!);
+  for (let n = 0; n + 1 < depth; n++) {
+    machine.alloc(file!, n === 0 ? undefined : 1);
+    if (n === 0) machine.map(file!, 1, 0, 8, 0, RW);
+    if (n === 0) machine.mapTables(file!, 1);
+    for (const device of devices.slice(n)) machine.attach(device, n + 1, undefined);
+    if (n === 1) machine.bindTable(file!, 2);
+  }
+}
+
+it("answers every call as its model does, translates as it does, and keeps nothing once all is closed", { timeout: 3_600_000 }, async () => {
+  let carriedOut = 0;
+  await fc.assert(fc.asyncProperty(fc.nat(3), fc.commands(steps, { maxCommands: 60, size: "max" }), async (depth, commands) => {
+    const machine = await HostMachine.create();
+    prelude(machine, depth);
+    await fc.asyncModelRun(() => ({ model: {}, real: machine }), commands);
+    carriedOut += machine.carriedOut;
+    for (const file of machine.model.files) if (!file.closed) machine.close(file);
+    machine.check();
+    expect([expectNoLeaks(machine.host.engine), machine.host.engine.framesUsed, liveDomains(machine.host.engine)]).toEqual([0, 0, []]);
+  }), { numRuns: RUNS });
+  // Random calls are worth nothing when all of them are refused.
+  expect(carriedOut).toBeGreaterThan(RUNS * 8);
+});

@@ -1,0 +1,273 @@
+// A host and its model, to which the same calls are made: what is legal must be carried out, anything else refused with the errno of
+// a rule that it breaks, and afterwards every device's DMA goes where the model says, with each PASID. Addresses are pages of 4 KiB.
+import { expect } from "vitest";
+import {
+  createHost, IOASID_ATTACH_USER_PASID, IOASID_INVALIDATE_RANGE, IoctlError, type IoasidFd, type KvmFd, type SimulatedHost, type VfioDeviceFd,
+} from "../../src/index.js";
+import * as L from "../../src/engine/layout.js";
+import { guestTable } from "../../src/iommu/guest-table.js";
+import type { ErrnoName } from "../../src/uapi/errno.js";
+import { slotMemory } from "../oracle/guest-memory.js";
+import { HostDevice, HostFile, HostModel, HostSpace, type PasidTraits } from "../oracle/host-model.js";
+import { encoderOf } from "../oracle/reference/encode.js";
+import type { ReferenceDomain } from "../oracle/reference/types.js";
+import { ModelProcess } from "../oracle/space-tree.js";
+
+const MEMORY = 2 ** 20;
+/** Pages of the process, of which the last are the guest's tables: a chain of four. */
+export const MEMORY_PAGES = 16;
+const CHAIN = 4;
+/** Where spaces have the chain. */
+export const TABLES_AT = 64;
+export const RW = L.PERM_R | L.PERM_W;
+const FORMAT = { kind: "x86-64", levels: 4 } as const;
+/** PASIDs that the machine uses; others are asked too, and lead nowhere. */
+export const PASIDS = [1, 2, 0xfffff];
+const ASKED_PAGES = [0, 1, 2, 3, 4, 5, 6, 7, TABLES_AT];
+const PROBE = { name: "machine", fields: new Set<string>() };
+
+const PDEV: PasidTraits = { user: true, identical: true, global: false, enqcmd: false };
+const DEVICES: readonly { name: string; rid?: number; parent?: string; enqcmd?: boolean; traits: PasidTraits }[] = [
+  { name: "dev1", rid: 0x20, traits: PDEV },
+  { name: "dev2", rid: 0x28, enqcmd: true, traits: { ...PDEV, enqcmd: true } },
+  { name: "card", rid: 0x30, traits: PDEV },
+  { name: "m1", parent: "card", traits: { ...PDEV, identical: false } },
+  { name: "m2", parent: "card", enqcmd: true, traits: { user: true, identical: false, global: true, enqcmd: true } },
+];
+
+const bytes = (pages: number): bigint => BigInt(pages) << 12n;
+
+export class HostMachine {
+  readonly model: HostModel;
+  readonly #process = new ModelProcess();
+  readonly #files = new Map<HostFile, IoasidFd>();
+  readonly #deviceFiles = new Map<HostDevice, VfioDeviceFd>();
+  readonly #kvm: KvmFd;
+  /** Calls that were. */
+  carriedOut = 0;
+
+  private constructor(readonly host: SimulatedHost) {
+    const { hpa } = host.process.mmap({ hva: bytes(MEMORY), size: bytes(MEMORY_PAGES) });
+    this.#process.add(MEMORY, MEMORY_PAGES, hpa, RW);
+    this.#writeChain();
+    // A device that is shared out belongs to the host.
+    const devices = DEVICES.filter(({ name }) => name !== "card").map(({ name, traits }) => new HostDevice(name, traits));
+    for (const device of devices) this.#deviceFiles.set(device, host.open(`/dev/vfio/devices/${device.name}`) as VfioDeviceFd);
+    this.model = new HostModel(this.#process, devices, TABLES_AT);
+    this.#kvm = host.open("/dev/kvm");
+    this.open();
+  }
+
+  static async create(): Promise<HostMachine> {
+    const devices = DEVICES.map(({ name, rid, parent, enqcmd = false }) => ({ name, enqcmd, ...(rid !== undefined && { rid }), ...(parent !== undefined && { parent }) }));
+    return new HostMachine(await createHost({
+      memory: { ram: 0x20000, arena: 4 << 20 }, slots: 8, routes: 64, domains: 64, ports: { count: 1, iotlbSets: 64, lanes: 16, faults: 16 },
+      iommus: [{ preset: "vtd-scalable", stage: 2 }], devices,
+    }));
+  }
+
+  // --- Calls: the model says what must come out -----------------------------------------------------------------------------
+
+  open(): void {
+    const fd = this.host.open("/dev/ioasid");
+    const file = new HostFile(fd.number);
+    this.model.files.push(file);
+    this.#files.set(file, fd);
+  }
+
+  close(file: HostFile): void {
+    if (this.#call(file.closed ? ["EBADF"] : [], () => this.#fd(file).close()).done) this.model.close(file);
+  }
+
+  bind(device: HostDevice, file: HostFile): void {
+    if (!this.#call(this.model.bind(device, file), () => this.#device(device).bindIoasidFd({ ioasidFd: this.#fd(file) })).done) return;
+    device.file = file;
+    file.devices.add(device);
+  }
+
+  unbind(device: HostDevice): void {
+    if (!this.#call(this.model.unbind(device), () => this.#device(device).unbindIoasidFd()).done) return;
+    device.file!.devices.delete(device);
+    device.file = undefined;
+  }
+
+  alloc(file: HostFile, parent: number | undefined): void {
+    const arg = parent === undefined ? {} : { parent };
+    const { done, value } = this.#call(this.model.alloc(file, parent), () => this.#fd(file).allocIoasid(arg));
+    if (!done) return;
+    const above = parent === undefined ? undefined : file.spaces.get(parent)!;
+    file.spaces.set(value!, new HostSpace(file, value!, above, this.#process));
+  }
+
+  free(file: HostFile, ioasid: number): void {
+    if (!this.#call(this.model.free(file, ioasid), () => this.#fd(file).free({ ioasid })).done) return;
+    const space = file.spaces.get(ioasid)!;
+    space.parent?.children.delete(space);
+    file.spaces.delete(ioasid);
+  }
+
+  map(file: HostFile, ioasid: number, first: number, pages: number, to: number, perm: number): void {
+    const target = file.spaces.get(ioasid)?.parent === undefined ? MEMORY + to : to;
+    const arg = { ioasid, iova: bytes(first), vaddr: bytes(target), size: bytes(pages), flags: perm };
+    const legal = this.model.map(file, ioasid, first, pages, target, perm);
+    if (this.#call(legal, () => this.#fd(file).dmaMap(arg)).done) file.spaces.get(ioasid)!.map(first, pages, target, perm);
+  }
+
+  /** The guest's tables, at the place where they expect themselves. */
+  mapTables(file: HostFile, ioasid: number): void {
+    const parent = file.spaces.get(ioasid)?.parent;
+    this.map(file, ioasid, TABLES_AT, CHAIN, parent === undefined ? MEMORY_PAGES - CHAIN : TABLES_AT, RW);
+  }
+
+  unmap(file: HostFile, ioasid: number, first: number, pages: number): void {
+    const arg = { ioasid, iova: bytes(first), size: bytes(pages) };
+    const { done, value } = this.#call(this.model.unmap(file, ioasid, first, pages), () => this.#fd(file).dmaUnmap(arg));
+    if (!done) return;
+    const space = file.spaces.get(ioasid)!;
+    const areas = space.wholeAreas(first, pages)!;
+    expect(value!.size).toBe(bytes(areas.reduce((sum, area) => sum + area.pages, 0)));
+    space.unmap(areas);
+  }
+
+  bindTable(file: HostFile, ioasid: number): void {
+    const arg = { ioasid, addr: bytes(TABLES_AT), format: FORMAT };
+    if (!this.#call(this.model.bindTable(file, ioasid), () => this.#fd(file).bindPgtable(arg)).done) return;
+    const space = file.spaces.get(ioasid)!;
+    space.table = this.#referenceTable(space.parent!);
+  }
+
+  unbindTable(file: HostFile, ioasid: number): void {
+    if (this.#call(this.model.unbindTable(file, ioasid), () => this.#fd(file).unbindPgtable({ ioasid })).done) {
+      file.spaces.get(ioasid)!.table = undefined;
+    }
+  }
+
+  /** The guest changes a page of its table, and says so wherever it is bound. */
+  guestWrites(page: number, to: number | undefined, perm: number, ranged: boolean): void {
+    const leaf = { address: bytes(to ?? 0), lg2: 12, perm, user: true, accessed: true, dirty: true };
+    this.#writeEntry(CHAIN - 1, page, to === undefined ? 0n : encoderOf(L.FORMAT_X86_64).leaf(0, leaf));
+    const what = ranged ? { granularity: IOASID_INVALIDATE_RANGE, iova: bytes(page), size: 4096 } : {};
+    for (const file of this.model.files) {
+      for (const { number: ioasid, table } of file.spaces.values()) {
+        if (table !== undefined) this.#call([], () => this.#fd(file).invalidateCache({ ioasid, ...what }));
+      }
+    }
+  }
+
+  attach(device: HostDevice, ioasid: number, pasid: number | undefined): void {
+    const arg = { ioasid, ...(pasid !== undefined && { flags: IOASID_ATTACH_USER_PASID, userPasid: pasid }) };
+    if (!this.#call(this.model.attach(device, ioasid, pasid), () => this.#device(device).attachIoasid(arg)).done) return;
+    const space = device.file!.spaces.get(ioasid)!;
+    if (pasid === undefined) device.attached = space;
+    else device.pasids.set(pasid, space);
+  }
+
+  detach(device: HostDevice, ioasid: number, pasid: number | undefined): void {
+    const arg = { ioasid, ...(pasid !== undefined && { flags: IOASID_ATTACH_USER_PASID, userPasid: pasid }) };
+    if (!this.#call(this.model.detach(device, ioasid, pasid), () => this.#device(device).detachIoasid(arg)).done) return;
+    if (pasid === undefined) device.attached = device.attached!.parent;
+    else device.pasids.delete(pasid);
+  }
+
+  kvmMap(file: HostFile, ioasid: number, pasid: number): void {
+    const arg = { userPasid: pasid, ioasidFd: this.#fd(file), ioasid };
+    if (!this.#call(this.model.kvmMap(file, ioasid, pasid), () => this.#kvm.mapPasid(arg)).done || this.model.kvm.has(pasid)) return;
+    const space = file.spaces.get(ioasid)!;
+    space.kvmUsers++;
+    this.model.kvm.set(pasid, space);
+  }
+
+  kvmUnmap(pasid: number): void {
+    if (!this.#call(this.model.kvmUnmap(pasid), () => this.#kvm.unmapPasid({ userPasid: pasid })).done) return;
+    this.model.kvm.get(pasid)!.kvmUsers--;
+    this.model.kvm.delete(pasid);
+  }
+
+  // --- Checks ---------------------------------------------------------------------------------------------------------------
+
+  /** Where all DMA goes, what is attached, and what is charged. */
+  check(): void {
+    for (const device of this.model.devices) {
+      // One that leads nowhere too.
+      for (const pasid of [undefined, ...device.pasids.keys(), 7]) for (const page of ASKED_PAGES) this.#checkAccess(device, pasid, page);
+    }
+    let charged = 0;
+    for (const file of this.model.files) for (const space of file.spaces.values()) charged += this.#checkSpace(file, space);
+    expect(this.host.process.locked).toBe(bytes(charged));
+  }
+
+  #checkAccess(device: HostDevice, pasid: number | undefined, page: number): void {
+    const wanted = device.translate(pasid, bytes(page));
+    for (const need of [L.PERM_R, L.PERM_W]) {
+      const hpa = wanted !== undefined && (wanted.perm & need) === need ? wanted.hpa : undefined;
+      expect(this.#ask(device, pasid, page, need), `${device.name}, PASID ${pasid}, page ${page}, access ${need}`).toBe(hpa);
+    }
+  }
+
+  /** The page's address as the port answers; undefined when it is refused. */
+  #ask({ name }: HostDevice, pasid: number | undefined, page: number, need: number): bigint | undefined {
+    const device = this.host.devices().find((each) => each.name === name)!;
+    const requester = pasid === undefined ? device.requester : device.requesterOf(pasid);
+    if (requester === undefined) return undefined;
+    const { port, engine } = this.host;
+    const route = engine.route(requester.rid, requester.pasid);
+    return port.translateHalves(page << 12, 0, route, need) ? BigInt.asUintN(56, port.result) : undefined;
+  }
+
+  #checkSpace(file: HostFile, space: HostSpace): number {
+    const real = this.#fd(file).find(PROBE, space.number);
+    const attached = space.attachedDevices(this.model.devices).map(({ name }) => name);
+    expect([...real.devices].map(({ name }) => name).sort()).toEqual(attached.sort());
+    expect(real.domain !== undefined).toBe(attached.length > 0);
+    expect(real.kvmUsers).toBe(space.kvmUsers);
+    return space.charged;
+  }
+
+  // --- Below ----------------------------------------------------------------------------------------------------------------
+
+  #fd(file: HostFile): IoasidFd {
+    return this.#files.get(file)!;
+  }
+
+  #device(device: HostDevice): VfioDeviceFd {
+    return this.#deviceFiles.get(device)!;
+  }
+
+  /** Carried out if no rule is broken, else refused with one of these errnos. */
+  #call<T>(errnos: readonly ErrnoName[], act: () => T): { done: true; value: T } | { done: false; value: undefined } {
+    try {
+      const value = act();
+      expect(errnos, "carried out, though rules are broken").toEqual([]);
+      this.carriedOut++;
+      return { done: true, value };
+    } catch (error) {
+      if (!(error instanceof IoctlError)) throw error;
+      expect(errnos, error.message).toContain(error.errno);
+      return { done: false, value: undefined };
+    }
+  }
+
+  #writeEntry(table: number, index: number, pte: bigint): void {
+    const words = this.host.process.bytes(bytes(MEMORY + MEMORY_PAGES - CHAIN + table), 4096);
+    new DataView(words.buffer, words.byteOffset).setBigUint64(index * 8, pte, true);
+  }
+
+  #writeChain(): void {
+    const { table } = encoderOf(L.FORMAT_X86_64);
+    const ACCESSED = 1n << 5n;
+    for (const level of [3, 2, 1]) this.#writeEntry(3 - level, 0, table(bytes(TABLES_AT + 4 - level), level, level - 1) | ACCESSED);
+  }
+
+  /** The guest's table as the reference walker reads it, in the parent's addresses. */
+  #referenceTable(parent: HostSpace): ReferenceDomain {
+    const options = guestTable(this.host.iommus.get("iommu0")!.model, FORMAT, bytes(TABLES_AT));
+    if ("reason" in options) throw new Error(options.reason);
+    const { guestRoot, format, levels, width, outputWidth, rule = "zero", accessed = "ignore", dirty = "ignore" } = options;
+    const memory = slotMemory(this.host.engine);
+    const read = (address: bigint): bigint | null => {
+      const at = parent.translate(address);
+      return at && (at.perm & L.PERM_R) !== 0 ? memory(at.hpa) : null;
+    };
+    return { format, levels, width, outputWidth, rule, accessed, dirty, root: guestRoot!, read };
+  }
+}
