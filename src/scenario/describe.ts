@@ -53,6 +53,8 @@ function callText(step: Step): string {
   if ("put" in step) return step.put.map((put) => `memory[${written(put.at)}] = ${contentText(put)}`).join("; ");
   if ("get" in step) return `memory[${written(step.get)}]`;
   if ("charge" in step) return step.charge === "process" ? "charge of the process" : `charge of ${written(step.charge)}`;
+  if ("wait" in step) return `wait for ${written(step.wait)}`;
+  if ("fault" in step) return `next fault of ${written(step.fault)}`;
   if ("enqcmd" in step) return `enqcmd(${written(step.vm)}, ${step.enqcmd}, ${written(step.pasid)}, ${contentText(step.descriptor)})`;
   const way = "read" in step ? "reads" : "writes";
   const iova = written("read" in step ? step.read : step.write);
@@ -64,6 +66,6 @@ function callText(step: Step): string {
 
 /** The step on one line. */
 export function describeStep(step: Step): string {
-  const as = "as" in step ? step.as : undefined;
+  const { as = "pending" in step ? step.pending : undefined } = step as { readonly as?: string };
   return as === undefined ? callText(step) : `${as} = ${callText(step)}`;
 }

@@ -157,10 +157,34 @@ interface WithPasid {
   readonly work?: Value;
 }
 
-export type DmaStep = Common & WithPasid & { readonly dma: string } & (
+/** Without: what is missing is refused. */
+interface Pending {
+  /** The access asks for missing pages and waits for them, while the scenario goes on. A later step waits for the one of this name. */
+  readonly pending?: string;
+  /** With `pending`: milliseconds until it gives up. */
+  readonly timeout?: NumberText;
+}
+
+export type DmaStep = Common & WithPasid & Pending & { readonly dma: string } & (
   | { readonly read: Value; readonly length?: NumberText; readonly expect?: Content | Fault }
   | ({ readonly write: Value; readonly expect?: Fault } & Content)
 );
+
+/** Waits until DMA that is pending has ended. */
+export interface WaitStep extends Common {
+  /** "$name" of it. */
+  readonly wait: Value;
+  readonly expect?: Content | Fault;
+}
+
+/** Takes the next record of a fault queue; null: there is none. */
+export interface FaultStep extends Common {
+  /** The fd of /dev/ioasid. */
+  readonly fault: Value;
+  readonly as?: string;
+  /** Default: there is one. */
+  readonly expect?: Json;
+}
 
 /** Where an access would go: `hpa`, or the byte of the process's memory that is there. */
 export type TranslateStep = Common & WithPasid & {
@@ -176,9 +200,12 @@ export interface ChargeStep extends Common {
 }
 
 export type Step =
-  | OpenStep | IoctlStep | CloseStep | MmapStep | MunmapStep | PutStep | GetStep | EnqcmdStep | DmaStep | TranslateStep | ChargeStep;
+  | OpenStep | IoctlStep | CloseStep | MmapStep | MunmapStep | PutStep | GetStep | EnqcmdStep | DmaStep | WaitStep | FaultStep
+  | TranslateStep | ChargeStep;
 
-export const VERBS = ["open", "ioctl", "close", "mmap", "munmap", "put", "get", "enqcmd", "dma", "translate", "charge"] as const;
+export const VERBS = [
+  "open", "ioctl", "close", "mmap", "munmap", "put", "get", "enqcmd", "dma", "wait", "fault", "translate", "charge",
+] as const;
 export type Verb = (typeof VERBS)[number];
 
 /** The verb of a step: it has exactly one. */

@@ -35,9 +35,18 @@ export interface IoasidState {
   readonly locked: bigint;
 }
 
+export interface FdState {
+  /** As the scenario calls it. */
+  readonly name: string;
+  readonly roots: readonly IoasidState[];
+  /** Bytes that registered memory has charged. */
+  readonly registered: bigint;
+  /** Groups of page requests that wait for an answer. */
+  readonly pageRequests: number;
+}
+
 export interface HostState {
-  /** The roots of each fd, by the fd's name. */
-  readonly fds: readonly { readonly name: string; readonly roots: readonly IoasidState[]; readonly registered: bigint }[];
+  readonly fds: readonly FdState[];
   /** Devices that are bound and whose DMA is blocked, and those that are not bound; not those that are shared out as mdevs. */
   readonly blocked: readonly string[];
   readonly unbound: readonly string[];
@@ -102,6 +111,7 @@ export function stateOf(run: ScenarioRun): HostState {
         name: nameOf(run, ({ value }) => value === fd)!,
         roots: spaces.filter(({ parent }) => parent === undefined).map((root) => stateOfSpace(run, fd, root)),
         registered: firstByte(spaces[0]?.context.registered.charged ?? 0),
+        pageRequests: fd.faultsOf.pending.size,
       };
     }),
     blocked: devices.filter(({ binding, routed }) => binding !== undefined && routed === undefined).map(({ name }) => name),
