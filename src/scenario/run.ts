@@ -5,7 +5,7 @@ import type { SimulatedHost } from "../create-host.js";
 import { DmaFault } from "../dma/dma-fault.js";
 import type { DmaView } from "../dma/dma-view.js";
 import { IoctlError } from "../uapi/errno.js";
-import type { FaultRecord } from "../uapi/fault-records.js";
+import type { FaultRecord } from "../uapi/fault-record.js";
 import { IoasidFd } from "../uapi/ioasid-fd.js";
 import { type EnqcmdResult, KvmFd } from "../uapi/kvm-fd.js";
 import type { OpenFile } from "../uapi/open-file.js";

@@ -111,7 +111,7 @@ export function stateOf(run: ScenarioRun): HostState {
         name: nameOf(run, ({ value }) => value === fd)!,
         roots: spaces.filter(({ parent }) => parent === undefined).map((root) => stateOfSpace(run, fd, root)),
         registered: firstByte(spaces[0]?.context.registered.charged ?? 0),
-        pageRequests: fd.faultsOf.pending.size,
+        pageRequests: fd.faults.pending,
       };
     }),
     blocked: devices.filter(({ binding, routed }) => binding !== undefined && routed === undefined).map(({ name }) => name),
