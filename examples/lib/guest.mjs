@@ -100,8 +100,8 @@ export class GuestPages {
 }
 
 /**
- * Where an entry was written: what a user without a caching mode must be told (`notifyWrite`).
- * @typedef {{ gpa: bigint, length: number }} Written
+ * Stores to a table, in order: what a user whose guest has no caching mode must be told (`notifyWrite`).
+ * @typedef {{ gpa: bigint, length: number }[]} Written
  */
 
 /** VT-d in scalable mode: a directory, and tables of 64 entries. */
@@ -125,9 +125,8 @@ export class VtdPasidTable {
 
   /** Word 0 holds the present bit: it comes last. @param {number} pasid @param {readonly bigint[]} words @returns {Written} */
   #write(pasid, words) {
-    const pointer = this.ram.words(this.addr + BigInt(pasid >> 6) * 8n);
-    if (pointer[0] === 0n) pointer[0] = this.ram.take() | 1n;
-    return writeEntry(this.ram, ((pointer[0] ?? 0n) & ADDRESS) + BigInt(pasid & 63) * 64n, words);
+    const { table, written } = tableBelow(this.ram, this.addr + BigInt(pasid >> 6) * 8n, PAGE);
+    return [...written, writeEntry(this.ram, table + BigInt(pasid & 63) * 64n, words)];
   }
 }
 
@@ -155,15 +154,9 @@ export class ContextDescriptors {
 
   /** @param {number} pasid @param {readonly bigint[]} words @returns {Written} */
   #write(pasid, words) {
-    return writeEntry(this.ram, this.#leaf(pasid) + BigInt(pasid & ((1 << this.#leafLg2) - 1)) * 64n, words);
-  }
-
-  /** @param {number} pasid @returns {bigint} */
-  #leaf(pasid) {
-    if (this.format.layout === "linear") return this.addr;
-    const pointer = this.ram.words(this.addr + BigInt(pasid >> this.#leafLg2) * 8n);
-    if (pointer[0] === 0n) pointer[0] = this.ram.take(64n << BigInt(this.#leafLg2)) | 1n;
-    return (pointer[0] ?? 0n) & ADDRESS;
+    const { table, written } = this.format.layout === "linear" ? { table: this.addr, written: [] }
+      : tableBelow(this.ram, this.addr + BigInt(pasid >> this.#leafLg2) * 8n, 64n << BigInt(this.#leafLg2));
+    return [...written, writeEntry(this.ram, table + BigInt(pasid & ((1 << this.#leafLg2) - 1)) * 64n, words)];
   }
 }
 
@@ -178,31 +171,44 @@ export class Gcr3Table {
 
   /** @param {number} pasid @param {GuestPages} pages @returns {Written} */
   set(pasid, pages) {
-    return writeEntry(this.ram, this.#entry(pasid), [pages.root | 1n]);
+    return this.#write(pasid, pages.root | 1n);
   }
 
   /** @param {number} pasid @returns {Written} */
   clear(pasid) {
-    return writeEntry(this.ram, this.#entry(pasid), [0n]);
+    return this.#write(pasid, 0n);
   }
 
-  /** @param {number} pasid @returns {bigint} */
-  #entry(pasid) {
-    let table = this.addr;
-    for (let at = this.format.levels - 1; ; at--) {
-      const entry = table + BigInt((pasid >> (9 * at)) & 511) * 8n;
-      if (at === 0) return entry;
-      const word = this.ram.words(entry);
-      if (word[0] === 0n) word[0] = this.ram.take() | 1n;
-      table = (word[0] ?? 0n) & ADDRESS;
+  /** @param {number} pasid @param {bigint} word @returns {Written} */
+  #write(pasid, word) {
+    const entryAt = (/** @type {bigint} */ table, /** @type {number} */ level) => table + BigInt((pasid >> (9 * level)) & 511) * 8n;
+    const stores = /** @type {Written} */ ([]);
+    let at = this.addr;
+    for (let level = this.format.levels - 1; level > 0; level--) {
+      const { table, written } = tableBelow(this.ram, entryAt(at, level), PAGE);
+      stores.push(...written);
+      at = table;
     }
+    return [...stores, writeEntry(this.ram, entryAt(at, 0), [word])];
   }
 }
 
 /** @param {bigint} size */
 const atLeastAPage = (size) => (size < PAGE ? PAGE : size);
 
-/** The first word says whether the entry is valid: it is written last. @param {GuestRam} ram @param {bigint} gpa @param {readonly bigint[]} words @returns {Written} */
+/**
+ * The table that a pointer leads to, made when it is missing. @param {GuestRam} ram @param {bigint} gpa of the pointer @param {bigint} size
+ * @returns {{ table: bigint, written: Written }}
+ */
+function tableBelow(ram, gpa, size) {
+  const pointer = ram.words(gpa);
+  if (pointer[0]) return { table: pointer[0] & ADDRESS, written: [] };
+  const table = ram.take(size);
+  pointer[0] = table | 1n;
+  return { table, written: [{ gpa, length: 8 }] };
+}
+
+/** The first word says whether the entry is valid: it is written last. @param {GuestRam} ram @param {bigint} gpa @param {readonly bigint[]} words */
 function writeEntry(ram, gpa, words) {
   const entry = ram.words(gpa, words.length);
   for (let n = words.length - 1; n >= 0; n--) entry[n] = words[n] ?? 0n;

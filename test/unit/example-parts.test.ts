@@ -1,9 +1,9 @@
 // The parts of the examples: the device that copies memory, and the guest's tables, which the decoders of configuration structures read.
 import { describe, expect, it } from "vitest";
 import { completion, CopyDevice, descriptor, DONE, REFUSED, UNKNOWN } from "../../examples/lib/copy-device.mjs";
-import { ContextDescriptors, GuestPages as Pages, GuestProcess, GuestRam, READ, VtdPasidTable } from "../../examples/lib/guest.mjs";
+import { ContextDescriptors, FaultHandler, GuestPages as Pages, GuestProcess, GuestRam, Gcr3Table, READ, VtdPasidTable } from "../../examples/lib/guest.mjs";
 import { FORMAT_X86_64 } from "../../src/engine/layout.js";
-import { IOASID_ATTACH_USER_PASID } from "../../src/index.js";
+import { IOASID_ATTACH_USER_PASID, IOASID_PAGE_RESPONSE_INVALID, IOASID_PAGE_RESPONSE_SUCCESS } from "../../src/index.js";
 import { contextDescriptor } from "../../src/iommu/structures/smmuv3-cd.js";
 import { pasidEntry } from "../../src/iommu/structures/vtd-pasid.js";
 import { childOf, gpaSpace, GuestPages, HVA, spaces } from "./space-host.js";
@@ -22,6 +22,11 @@ async function machine(room?: number) {
   const gva = it.fd.createNesting({ parent: it.gpa });
   it.devs[0]!.attachIoasid({ ioasid: gva, flags, userPasid: PASID });
   it.fd.bindPgtable({ ioasid: gva, addr: pages.root, format: pages.format });
+  const handler = new FaultHandler(
+    ({ ioasid, device, pasid }) => (ioasid === gva && device === it.labels[0] && pasid === PASID ? process : undefined),
+    (cookie, success) => it.fd.pageResponse({ cookie, code: success ? IOASID_PAGE_RESPONSE_SUCCESS : IOASID_PAGE_RESPONSE_INVALID }),
+  );
+  it.fd.faults.onRecord = (record) => handler.handle(record);
   const device = new CopyDevice(it.host.device("dev1"), room === undefined ? {} : { room });
   const ram = pages.ram;
   for (let n = 0; n < 64; n++) ram.bytes(source, 64)[n] = n;
@@ -76,6 +81,40 @@ describe("the device that copies memory", () => {
   });
 });
 
+describe("the guest's fault handler", () => {
+  it("answers groups: with success if every page of them can be made", async () => {
+    const { process } = await machine();
+    process.reserve(0x10000n, 0x11fffn);
+    const answers: [number, boolean][] = [];
+    const handler = new FaultHandler(({ pasid }) => (pasid === PASID ? process : undefined), (cookie, success) => answers.push([cookie, success]));
+    const ask = (cookie: number, iova: bigint, last: boolean, pasid = PASID) => handler.handle({ kind: "request", cookie, iova, access: "w", last, pasid });
+    ask(1, 0x10000n, false);
+    ask(2, 0x11000n, false);
+    expect(answers).toEqual([]);
+    ask(2, 0x12000n, false);
+    ask(1, 0x11000n, true);
+    ask(2, 0x10000n, true);
+    ask(3, 0x10000n, true, PASID + 1);
+    handler.handle({ kind: "overflow", dropped: 3 });
+    handler.handle({ kind: "event", iova: 0x10000n });
+    expect(answers).toEqual([[1, true], [2, false], [3, false]]);
+  });
+
+  it("lets a device go on that asks for its pages", async () => {
+    const { device, process, ram, source, done } = await machine();
+    process.reserve(0x10000n, 0x13fffn);
+    ram.bytes(source + 0xfc0n, 64).fill(7);
+    expect(device.doorbell(descriptor({ ...COPY, source: 0x1fc0n, destination: 0x10fe0n, length: 64 }), PASID)).toBe(true);
+    await device.idle();
+    expect(done()).toEqual({ status: DONE, copied: 64n, refused: 0n, tag: 77n });
+    const at = (iova: bigint) => ram.bytes((process.pages.entry(iova) & 0xffff_f000n) + (iova & 0xfffn), 32);
+    expect([...at(0x10fe0n), ...at(0x11000n)]).toEqual(Array.from({ length: 64 }, () => 7));
+    device.doorbell(descriptor({ ...COPY, destination: 0x14000n }), PASID);
+    await device.idle();
+    expect(done()).toMatchObject({ status: REFUSED, refused: 0x14000n });
+  });
+});
+
 describe("the guest", () => {
   it("makes the pages of its processes when they are touched, as far as they are theirs", async () => {
     const { process } = await machine();
@@ -115,8 +154,8 @@ describe("the guest", () => {
     expect(look(100)).toMatchObject({ reason: "pasid-dir-entry-not-present" });
     const written = table.set(100, four);
     table.set(0x3fff, five);
-    expect(written.length).toBe(24);
-    expect(ram.words(written.gpa, 3)[2]).toBe(four.root);
+    expect(written).toEqual([{ gpa: table.addr + 8n, length: 8 }, { gpa: expect.any(BigInt), length: 24 }]);
+    expect(ram.words(written[1]!.gpa, 3)[2]).toBe(four.root);
     expect(look(100)).toMatchObject({ entry: { kind: "first", firstLevels: 4, firstTable: four.root } });
     expect(look(0x3fff)).toMatchObject({ entry: { kind: "first", firstLevels: 5, firstTable: five.root } });
     expect(look(101)).toMatchObject({ reason: "pasid-entry-not-present" });
@@ -138,8 +177,24 @@ describe("the guest", () => {
       expect((look(pasid) as { context: object }).context).not.toHaveProperty("upper");
     }
     expect(look(4)).toMatchObject({ event: "C_BAD_CD" });
-    expect(table.clear(3).length).toBe(8);
+    expect(table.clear(3)).toEqual([{ gpa: expect.any(BigInt), length: 8 }]);
     expect(look(3)).toMatchObject({ event: "C_BAD_CD" });
+  });
+
+  it.each([1, 2, 3] as const)("keeps %i levels of GCR3 tables, each of which takes 9 bits of a PASID", async (levels) => {
+    const { ram } = await tables();
+    const table = new Gcr3Table(ram, levels);
+    const pages = new Pages(ram);
+    const pasid = 0x2a5b3 & ((1 << (9 * levels)) - 1);
+    const look = () => [...Array(levels).keys()].reverse().reduce((at, level) => {
+      const word = ram.words((at & ~0xfffn) + BigInt((pasid >> (9 * level)) & 511) * 8n)[0]!;
+      return (at & 1n) === 1n ? word : 0n;
+    }, table.addr | 1n);
+    expect(look()).toBe(0n);
+    expect(table.set(pasid, pages)).toHaveLength(levels);
+    expect(look()).toBe(pages.root | 1n);
+    expect(table.clear(pasid)).toHaveLength(1);
+    expect(look()).toBe(0n);
   });
 
   it("has Arm tables that its IOMMU walks, pages and blocks", async () => {
