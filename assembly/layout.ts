@@ -260,6 +260,7 @@ export const FAULT_BYTES: u32 = 48;
 // --- Queue of what devices report, from any thread to the host's: records ascend; and the accesses that wait for an answer ---------
 export const QUEUE_HEAD: u32 = 0; // u32, atomic, records ever claimed
 export const QUEUE_DROPPED: u32 = 4; // u32, atomic, records that found it full; the reader takes the number away
+export const QUEUE_CHANGES: u32 = 8; // u32, atomic, records written and records dropped: what the reader waits for
 export const QUEUE_TAIL: u32 = 64; // u32, atomic, records read; written by the reader, alone on its cache line
 export const QUEUE_RECORDS: u32 = 128; // first record: a fault record and
 export const QUEUE_SEQUENCE: u32 = 48; // u32, atomic, its number + 1, stored last: the record is whole

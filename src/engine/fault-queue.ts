@@ -19,11 +19,12 @@ export interface FaultReport extends RawFault {
 type WaitAsync = (words: Int32Array, at: number, value: number, ms: number) => { async: false } | { async: true; value: Promise<unknown> };
 const POLL_MS = 5;
 
-/** Resolves once the word may have another value than `seen`; polls where Atomics.waitAsync is missing. @internal */
+/** Resolves once the word has another value than `seen`, or after the time; looks now and then where Atomics.waitAsync is missing. @internal */
 export async function wordChanges(words: Int32Array, at: number, seen: number, ms = Infinity): Promise<void> {
   const { waitAsync } = Atomics as { waitAsync?: WaitAsync };
   if (waitAsync === undefined || !(words.buffer instanceof SharedArrayBuffer)) {
-    await new Promise((resolve) => setTimeout(resolve, Math.min(POLL_MS, ms)));
+    const end = performance.now() + ms;
+    while (Atomics.load(words, at) === seen && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     return;
   }
   const answer = waitAsync(words, at, seen, ms);
@@ -48,6 +49,7 @@ export class FaultQueue {
     const number = this.#claim(words);
     if (number === undefined) {
       Atomics.add(words, this.#word(L.QUEUE_DROPPED), 1);
+      this.#changed(words);
       return false;
     }
     const record = this.#record(number);
@@ -55,8 +57,13 @@ export class FaultQueue {
     words[(record + L.QUEUE_GROUP) >>> 2] = request?.group ?? 0;
     words[(record + L.QUEUE_FLAGS) >>> 2] = request === undefined ? 0 : L.QUEUE_REQUEST | (request.last ? L.QUEUE_LAST : 0);
     Atomics.store(words, (record + L.QUEUE_SEQUENCE) >>> 2, number + 1);
-    Atomics.notify(words, this.#word(L.QUEUE_HEAD));
+    this.#changed(words);
     return true;
+  }
+
+  #changed(words: Int32Array): void {
+    Atomics.add(words, this.#word(L.QUEUE_CHANGES), 1);
+    Atomics.notify(words, this.#word(L.QUEUE_CHANGES));
   }
 
   /** The host's thread: the oldest record; undefined when there is none. */
@@ -78,14 +85,14 @@ export class FaultQueue {
     return Atomics.exchange(this.#words(), this.#word(L.QUEUE_DROPPED), 0) >>> 0;
   }
 
-  /** Records ever pushed, modulo 2^32. */
+  /** Pushes ever made, the dropped ones too, modulo 2^32. */
   get head(): number {
-    return Atomics.load(this.#words(), this.#word(L.QUEUE_HEAD));
+    return Atomics.load(this.#words(), this.#word(L.QUEUE_CHANGES)) >>> 0;
   }
 
   /** Resolves once something may have been pushed beyond `head` as it was: by another thread, so in shared memory. */
   waitBeyond(head: number): Promise<void> {
-    return wordChanges(this.#words(), this.#word(L.QUEUE_HEAD), head);
+    return wordChanges(this.#words(), this.#word(L.QUEUE_CHANGES), head | 0);
   }
 
   #claim(words: Int32Array): number | undefined {

@@ -207,6 +207,7 @@ export const FAULT_RECOVERABLE = 45; // u8, 1: a page request can help
 export const FAULT_BYTES = 48;
 export const QUEUE_HEAD = 0; // u32, atomic, records ever claimed
 export const QUEUE_DROPPED = 4; // u32, atomic, records that found it full; the reader takes the number away
+export const QUEUE_CHANGES = 8; // u32, atomic, records written and records dropped: what the reader waits for
 export const QUEUE_TAIL = 64; // u32, atomic, records read; written by the reader, alone on its cache line
 export const QUEUE_RECORDS = 128; // first record: a fault record and
 export const QUEUE_SEQUENCE = 48; // u32, atomic, its number + 1, stored last: the record is whole
