@@ -41,9 +41,10 @@ function devicesText({ attached, effective, pasids }: IoasidState): string {
 }
 
 function spaceRows(space: IoasidState, parent: string | undefined, indent: string): string[][] {
-  const { name, ioasid, kind, maps, mappings, pgtable, locked, children } = space;
+  const { name, ioasid, kind, maps, mappings, pgtable, pasidTable, locked, children } = space;
   const translations = maps.map((map) => mapText(map, parent === undefined, parent ?? ""));
   if (pgtable) translations.push(`the guest's table at ${parent ?? ""} ${hex(pgtable.addr)}, ${pgtable.format.kind}`);
+  if (pasidTable) translations.push(`the guest's PASID table at ${parent ?? ""} ${hex(pasidTable.addr)}, ${pasidTable.format.kind}`);
   if (mappings > maps.length) translations.push(`and ${mappings - maps.length} more maps`);
   const label = name === `ioasid ${ioasid}` ? name : `${name} (${ioasid})`;
   const charge = parent === undefined ? `charged ${sizeText(locked)}` : "";

@@ -6,7 +6,7 @@ import { ioasidInfo } from "../uapi/info.js";
 import type { Device } from "../uapi/device.js";
 import type { Ioasid } from "../uapi/ioasid.js";
 import { IoasidFd } from "../uapi/ioasid-fd.js";
-import type { IoasidKind, PgtableFormat } from "../uapi/requests.js";
+import type { IoasidKind, PasidTableFormat, PgtableFormat } from "../uapi/requests.js";
 import type { Bound, ScenarioRun } from "./run.js";
 
 export interface MapState {
@@ -32,6 +32,7 @@ export interface IoasidState {
   /** The first ones by address. */
   readonly maps: readonly MapState[];
   readonly pgtable: { readonly addr: bigint; readonly format: PgtableFormat } | null;
+  readonly pasidTable: { readonly addr: bigint; readonly format: PasidTableFormat } | null;
   readonly locked: bigint;
 }
 
@@ -90,7 +91,7 @@ function stateOfSpace(run: ScenarioRun, fd: IoasidFd, space: Ioasid): IoasidStat
     name: nameOfSpace(run, fd, space), ioasid: space.number, kind: space.kind,
     attached: attached.filter(({ chain }) => chain.includes(space)).map(({ name }) => name),
     effective: attached.filter(({ routed }) => routed === space).map(({ name }) => name), pasids: pasidsOf(attached, space),
-    mappings: space.areas.size, maps: mapsOf(space), pgtable: space.pgtable ?? null, locked: ioasidInfo(space).locked,
+    mappings: space.areas.size, maps: mapsOf(space), pgtable: space.pgtable ?? null, pasidTable: space.pasidTable ?? null, locked: ioasidInfo(space).locked,
     children: [...space.children].map((child) => stateOfSpace(run, fd, child)),
   };
 }

@@ -46,6 +46,12 @@ it("shows PASIDs, and the way of DMA for work by the space of its PASID; what is
   expect(pathOf(run, "mdev1", 17, 0x2000n, false).hops.map(({ space }) => space)).toEqual(["gva_ioasid", "gpa_ioasid", "hva", "hpa"]);
 });
 
+it("shows a guest's PASID table, and leaves the way of its DMA to it", async () => {
+  const run = await runTo("rfc-5.7", "dev1 reads 8 bytes");
+  expect(stateOf(run).fds[0]!.roots[0]!.children[0]).toMatchObject({ name: "pasidtbl_ioasid", kind: "pasid-table", pasidTable: { addr: 0x20000n, format: { kind: "smmuv3-cd" } } });
+  expect(pathOf(run, "dev1", 1, 0x2000n, false)).toMatchObject({ hops: [{ space: "pasidtbl_ioasid", address: 0x2000n }], steps: [] });
+});
+
 it("lists the first maps only, and counts all", async () => {
   const maps = Array.from({ length: 20 }, (_, i) => ({ ioctl: "IOASID_DMA_MAP", fd: "$fd", arg: { ioasid: "$gpa", iova: i * 8192, vaddr: 0, size: 4096 } }));
   const head = [{ mmap: { hva: 0, size: 4096 } }, { open: "/dev/ioasid", as: "fd" }, { ioctl: "IOASID_ALLOC", fd: "$fd", as: "gpa" }];
