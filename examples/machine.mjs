@@ -14,9 +14,14 @@ export async function makeMachine(iommu) {
     iommus: [iommu],
     devices: [{ name: "dev1", rid: 0x20 }, { name: "dev2", rid: 0x28 }],
   });
+  mapGuest(host);
+  return host;
+}
+
+/** The guest's memory in the process. */
+export function mapGuest(host) {
   host.process.mmap({ hva: HVA, size: RAM });
   host.process.mmap({ hva: HVA + RAM, size: GB - RAM, backing: "zero" });
-  return host;
 }
 
 /** Bytes of the guest's memory, to read and to write. Ask again each time: a view must not be kept. */

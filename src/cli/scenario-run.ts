@@ -60,10 +60,10 @@ export function failureLine({ file, failure }: FileOutcome): string {
 }
 
 function pathOfStep(step: Step, run: ScenarioRun): ShownStep["path"] {
-  if (!("dma" in step) && !("translate" in step)) return undefined;
-  const [iova, write]: [Value, boolean] = "read" in step ? [step.read, false] : [step.write, true];
-  const pasid = step.pasid === undefined ? undefined : Number(run.valueOf(step.pasid));
-  return pathOf(run, "dma" in step ? step.dma : step.translate, pasid, BigInt(run.valueOf(iova)), write);
+  const access = run.accessOf(step);
+  if (access === undefined) return undefined;
+  const [iova, write]: [Value, boolean] = "read" in access ? [access.read, false] : [access.write, true];
+  return pathOf(run, "dma" in access ? access.dma : access.translate, run.pasidOf(access), BigInt(run.valueOf(iova)), write);
 }
 
 /** The step with the state after it, and the path of an access. */
@@ -74,7 +74,7 @@ export function shownStep(step: Step, report: StepReport, run: ScenarioRun): Sho
 
 /** Prints each step; of the state and the tables what has changed. */
 export function stepPrinter(print: (line: string) => void): OnStep {
-  const shown: Shown = { state: [], entries: new Set() };
+  const shown: Shown = { state: [], waiting: "", entries: new Set() };
   return (step, report, run) => {
     for (const line of stepLines(shownStep(step, report, run), shown)) print(line);
   };

@@ -41,9 +41,10 @@ function devicesText({ attached, effective, pasids }: IoasidState): string {
 }
 
 function spaceRows(space: IoasidState, parent: string | undefined, indent: string): string[][] {
-  const { name, ioasid, kind, maps, mappings, pgtable, locked, children } = space;
+  const { name, ioasid, kind, maps, mappings, pgtable, pasidTable, locked, children } = space;
   const translations = maps.map((map) => mapText(map, parent === undefined, parent ?? ""));
   if (pgtable) translations.push(`the guest's table at ${parent ?? ""} ${hex(pgtable.addr)}, ${pgtable.format.kind}`);
+  if (pasidTable) translations.push(`the guest's PASID table at ${parent ?? ""} ${hex(pasidTable.addr)}, ${pasidTable.format.kind}`);
   if (mappings > maps.length) translations.push(`and ${mappings - maps.length} more maps`);
   const label = name === `ioasid ${ioasid}` ? name : `${name} (${ioasid})`;
   const charge = parent === undefined ? `charged ${sizeText(locked)}` : "";
@@ -63,6 +64,12 @@ export function stateLines({ fds, blocked, unbound, locked }: HostState): string
     `charge of the process: ${sizeText(locked)}`,
   ];
   return [...columns(rows), rest.join("; ")];
+}
+
+/** What waits for an answer; nothing: no line. */
+function waitingLine({ fds }: HostState): string {
+  return fds.filter(({ pageRequests }) => pageRequests > 0)
+    .map(({ name, pageRequests: n }) => `waiting for ${name}'s answer: ${n} group${n === 1 ? "" : "s"} of page requests`).join("; ");
 }
 
 function leadsText({ kind, leadsTo, bytes }: PathStep): string {
@@ -129,6 +136,7 @@ export function headLines({ name, about }: Scenario): string[] {
 function callLines({ step, text, outcome, refusal, verb }: StepReport): string[] {
   const call = `${String(step).padStart(5)}  ${text}`;
   if (refusal) return [call, ...wrapped(outcome, `${INDENT}! `)];
+  if (verb === "fault") return [call, ...wrapped(outcome, `${INDENT}  `).map((line, n) => (n === 0 ? `${INDENT}= ${line.trimStart()}` : line))];
   const silent = outcome === "ok" || verb === "mmap" || outcome.length > LONG;
   if (silent) return [call];
   const result = `= ${outcome}${verb === "charge" ? ` (${sizeText(BigInt(outcome))})` : ""}`;
@@ -138,6 +146,7 @@ function callLines({ step, text, outcome, refusal, verb }: StepReport): string[]
 /** What has been shown so far, to be left out where it comes again: the state, and table entries. */
 export interface Shown {
   state: readonly string[];
+  waiting: string;
   readonly entries: Set<string>;
 }
 
@@ -153,5 +162,8 @@ export function stepLines({ report, state, path }: ShownStep, shown: Shown): str
   const after = state ? stateLines(state) : shown.state;
   if (after.join() !== shown.state.join()) lines.push(...after.map((line) => `${INDENT}| ${line}`));
   shown.state = after;
+  const waiting = state ? waitingLine(state) : shown.waiting;
+  if (waiting !== shown.waiting && waiting !== "") lines.push(`${INDENT}| ${waiting}`);
+  shown.waiting = waiting;
   return lines;
 }

@@ -51,6 +51,7 @@ export class DmaView {
   readonly #access: DmaAccess;
   readonly #requests: PageRequests;
   readonly #mayAsk: boolean;
+  readonly #pasid: () => number | undefined;
 
   /** @internal HostDevice.dma() makes views. Throws EngineError BAD_ARGUMENT. */
   constructor(engine: EngineAccess, port: Port, requester: Requester, wait: PageWait = {}) {
@@ -59,6 +60,12 @@ export class DmaView {
     this.#access = new DmaAccess(engine, port, requester);
     this.#requests = new PageRequests(engine, () => requester.reported(), checkWait(wait));
     this.#mayAsk = requester.pageRequests;
+    this.#pasid = () => requester.pasid();
+  }
+
+  /** The PASID that its faults tell; undefined: DMA without one. */
+  get pasid(): number | undefined {
+    return this.#pasid();
   }
 
   /**

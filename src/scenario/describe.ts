@@ -1,5 +1,5 @@
 // A step as the RFC writes it. Imports the format's types only.
-import { verbOf, type Content, type Json, type MmapStep, type Step, type Value } from "./scenario.js";
+import type { Content, DmaStep, Json, MmapStep, Step, TranslateStep, Value } from "./scenario.js";
 
 /** Bytes that are written out. */
 const MOST_SHOWN = 32;
@@ -39,6 +39,11 @@ function mmapText({ mmap: { hva, size, prot = "rw", backing = "ram" } }: MmapSte
   return `mmap(${written(hva)}, ${written(size)}, ${prot}, ${typeof backing === "object" ? `device ${written(backing.device)}` : backing})`;
 }
 
+function requesterText({ pasid, work }: DmaStep | TranslateStep): string {
+  if (work !== undefined) return ` for ${written(work)}`;
+  return pasid === undefined ? "" : ` with PASID ${written(pasid)}`;
+}
+
 function callText(step: Step): string {
   if ("open" in step) return `open(${JSON.stringify(step.open)})`;
   if ("ioctl" in step) return `ioctl(${written(step.fd)}, ${step.ioctl}${step.arg === undefined ? "" : `, ${written(step.arg)}`})`;
@@ -48,9 +53,12 @@ function callText(step: Step): string {
   if ("put" in step) return step.put.map((put) => `memory[${written(put.at)}] = ${contentText(put)}`).join("; ");
   if ("get" in step) return `memory[${written(step.get)}]`;
   if ("charge" in step) return step.charge === "process" ? "charge of the process" : `charge of ${written(step.charge)}`;
+  if ("wait" in step) return `wait for ${written(step.wait)}`;
+  if ("fault" in step) return `next fault of ${written(step.fault)}`;
+  if ("enqcmd" in step) return `enqcmd(${written(step.vm)}, ${step.enqcmd}, ${written(step.pasid)}, ${contentText(step.descriptor)})`;
   const way = "read" in step ? "reads" : "writes";
   const iova = written("read" in step ? step.read : step.write);
-  const pasid = step.pasid === undefined ? "" : ` with PASID ${written(step.pasid)}`;
+  const pasid = requesterText(step);
   if ("translate" in step) return `${step.translate}: where it ${way} ${iova}${pasid}`;
   if ("read" in step) return `${step.dma} reads ${bytes(readLength(step))} at ${iova}${pasid}`;
   return `${step.dma} writes ${contentText(step)} at ${iova}${pasid}`;
@@ -58,7 +66,6 @@ function callText(step: Step): string {
 
 /** The step on one line. */
 export function describeStep(step: Step): string {
-  const verb = verbOf(step);
-  const as = (verb === "open" || verb === "ioctl" || verb === "mmap") && "as" in step ? step.as : undefined;
+  const { as = "pending" in step ? step.pending : undefined } = step as { readonly as?: string };
   return as === undefined ? callText(step) : `${as} = ${callText(step)}`;
 }

@@ -55,7 +55,11 @@ function targetOf({ areas }: Ioasid, address: bigint): bigint | undefined {
 /** The way of an access as the tables are now. */
 export function pathOf(run: ScenarioRun, deviceName: string, pasid: number | undefined, iova: bigint, write: boolean): AccessPath {
   const device = run.host.devices().find(({ name }) => name === deviceName)!;
-  const space = pasid === undefined ? device.routed : device.pasids.get(pasid)?.space;
+  const { routed, binding } = device;
+  if (routed?.pasidTable !== undefined) {
+    return { hops: [{ space: nameOfSpace(run, binding!.ioasidFd, routed), address: iova }], steps: [], outcome: "led by the guest's PASID table" };
+  }
+  const space = pasid === undefined ? routed : device.pasids.get(pasid)?.space;
   if (space?.domain === undefined) return { hops: [], steps: [], outcome: "refused: blocked" };
   const walk = run.host.engine.walk(space.domain.index, iova, write ? L.PERM_W : L.PERM_R);
   const steps = walkSteps(walk, shapeOf(space, device));

@@ -1,7 +1,7 @@
 // Reads a scenario: the schema first, then what a schema cannot say: requests that exist, names that an earlier step bound, devices of
 // the host. Imports the uAPI's table of requests and its own folder. Steps count from 1.
 import { findRequest } from "../uapi/requests.js";
-import { verbOf, type Json, type Scenario, type Step } from "./scenario.js";
+import { verbOf, type DmaStep, type Json, type Scenario, type Step } from "./scenario.js";
 import { ScenarioError } from "./scenario-error.js";
 import { SCHEMA } from "./schema.js";
 import { shown, Validator } from "./validate.js";
@@ -12,7 +12,7 @@ const STEP = /^\$\.steps\[(\d+)\]/;
 /** What createHost makes without any. */
 const DEFAULT_DEVICES = [{ name: "dev1" }];
 /** Texts of a step that are no values. */
-const TEXTS = new Set(["note", "as", "open"]);
+const TEXTS = new Set(["note", "as", "pending", "open"]);
 
 /** The scenario in a text. Throws ScenarioError, which names step and path. */
 export function parseScenario(text: string): Scenario {
@@ -59,10 +59,25 @@ function checkSteps({ host, steps }: Scenario): void {
       if (bound.has(first) || CONSTANTS.has(name)) continue;
       refuse(path, `no earlier step is called "${first}", and the uAPI has no such constant`);
     }
-    if (!("as" in step) || step.as === undefined) continue;
-    if (CONSTANTS.has(step.as)) refuse(".as", `"${step.as}" is a constant of the uAPI`);
-    bound.add(step.as);
+    if ("dma" in step) checkPending(step, steps.slice(i + 1), refuse);
+    for (const key of ["as", "pending"] as const) {
+      const name = (step as { readonly as?: string; readonly pending?: string })[key];
+      if (name === undefined) continue;
+      if (CONSTANTS.has(name)) refuse(`.${key}`, `"${name}" is a constant of the uAPI`);
+      bound.add(name);
+    }
   }
+}
+
+/** What a pending access ends with is said by the step that waits for it. */
+function checkPending(step: DmaStep, later: readonly Step[], refuse: Refuse): void {
+  if (step.pending === undefined) {
+    if (step.timeout !== undefined) refuse(".timeout", "only pending DMA waits");
+    return;
+  }
+  if (step.timeout !== undefined && step.work !== undefined) refuse(".timeout", "how long work waits is the device's");
+  if (step.expect !== undefined) refuse(".expect", "the step that waits for pending DMA says what it ends with");
+  if (!later.some((each) => "wait" in each && each.wait === `$${step.pending}`)) refuse(".pending", `no later step waits for "${step.pending}"`);
 }
 
 type Refuse = (path: string, reason: string) => never;
@@ -74,7 +89,8 @@ function checkRequest(step: Step, refuse: Refuse): void {
 
 function checkDevice(step: Step, devices: ReadonlySet<string>, refuse: Refuse): void {
   const verb = verbOf(step);
-  if (verb !== "dma" && verb !== "translate") return;
+  if (verb !== "dma" && verb !== "translate" && verb !== "enqcmd") return;
+  if ("pasid" in step && "work" in step) refuse(".work", "the work says which PASID it is");
   const device = (step as unknown as Record<string, string>)[verb]!;
   if (!devices.has(device)) refuse(`.${verb}`, `the host has no device ${shown(device)}, but ${[...devices].join(", ")}`);
 }

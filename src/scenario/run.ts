@@ -5,12 +5,15 @@ import type { SimulatedHost } from "../create-host.js";
 import { DmaFault } from "../dma/dma-fault.js";
 import type { DmaView } from "../dma/dma-view.js";
 import { IoctlError } from "../uapi/errno.js";
+import type { FaultRecord } from "../uapi/fault-record.js";
+import { IoasidFd } from "../uapi/ioasid-fd.js";
+import { type EnqcmdResult, KvmFd } from "../uapi/kvm-fd.js";
 import type { OpenFile } from "../uapi/open-file.js";
 import { describeStep, readLength } from "./describe.js";
 import { makeHost } from "./host.js";
 import {
-  verbOf, type ChargeStep, type Content, type DmaStep, type IoctlStep, type Json, type PutStep, type Scenario, type Step,
-  type TranslateStep, type Value, type Verb,
+  verbOf, type ChargeStep, type Content, type DmaStep, type EnqcmdStep, type FaultStep, type IoctlStep, type Json, type PutStep,
+  type Scenario, type Step, type TranslateStep, type Value, type Verb, type WaitStep,
 } from "./scenario.js";
 import { ScenarioError } from "./scenario-error.js";
 import { bytesDiffer, bytesOf, CONSTANTS, differs, resolve, show, type Mismatch } from "./values.js";
@@ -37,6 +40,30 @@ export interface Bound {
   readonly fd: unknown;
 }
 
+/** Work that a device has accepted: its DMA for it goes through the view that came with it. */
+interface Work {
+  readonly device: string;
+  readonly view: DmaView;
+}
+
+/** DMA that has begun. */
+class Pending {
+  /** How it ends; rejected for what no expectation can name. */
+  readonly ended: Promise<unknown>;
+  isOver = false;
+
+  constructor(readonly step: DmaStep, access: Promise<unknown>) {
+    this.ended = access.finally(() => {
+      this.isOver = true;
+    });
+    // Whoever waits for it sees why it failed.
+    this.ended.catch(() => {});
+  }
+}
+
+/** A fault queue is given that long to have what a step expects, in milliseconds. */
+const PATIENCE = 2000;
+
 type Outcome = { readonly value: unknown } | { readonly refusal: IoctlError | DmaFault };
 /** What came out, as text; words where words are expected. */
 function valueText(step: Step, value: unknown): string {
@@ -45,6 +72,15 @@ function valueText(step: Step, value: unknown): string {
   if (!(value instanceof Uint8Array) || typeof expect !== "object" || !("words" in expect)) return show(value);
   return [...new BigUint64Array(value.slice().buffer)].map(show).join(" ");
 }
+
+/** What must be so without being said. */
+function unexpected(step: Step, value: unknown): Mismatch | undefined {
+  if ("fault" in step && value === null) return { what: "expect", expected: "a record", got: "none" };
+  return "enqcmd" in step ? differs({ accepted: true }, value, "expect") : undefined;
+}
+
+/** Lets what waits for an answer go on, as far as it comes. */
+const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
 
 function isStructure(value: Json | undefined): value is { readonly [key: string]: Json } {
   return typeof value === "object" && value !== null && !Array.isArray(value);
@@ -57,8 +93,17 @@ export class ScenarioRun {
   /** Everything that a step has bound. */
   readonly names = new Map<string, Bound>();
   readonly #views = new Map<string, DmaView>();
+  readonly #pending = new Set<Pending>();
+  /** By what ENQCMD has answered. */
+  readonly #works = new Map<unknown, Work>();
+  /** Takes what the portals of all devices get; false: there is no room. */
+  #portal: (work: Work) => boolean = () => false;
 
-  private constructor(readonly scenario: Scenario, readonly host: SimulatedHost) {}
+  private constructor(readonly scenario: Scenario, readonly host: SimulatedHost) {
+    for (const { name, kind } of host.devices()) {
+      if (kind.enqcmd) host.device(name).onEnqcmd((_descriptor, view) => this.#portal({ device: name, view }));
+    }
+  }
 
   /** Throws ScenarioError when the host cannot be made. */
   static async start(scenario: Scenario): Promise<ScenarioRun> {
@@ -70,16 +115,39 @@ export class ScenarioRun {
    * ScenarioError for a step that fails for a reason that no expectation can name.
    */
   async *steps(): AsyncGenerator<StepReport> {
-    for (const [i, step] of this.scenario.steps.entries()) {
-      const report = await this.#report(step, i + 1);
-      yield report;
-      if (report.mismatch) return;
+    try {
+      for (const [i, step] of this.scenario.steps.entries()) {
+        const report = await this.#report(step, i + 1);
+        yield report;
+        if (report.mismatch) return;
+      }
+    } finally {
+      await this.#abandon();
     }
+  }
+
+  /** Ends what still waits, when the run is over before it: the user is gone. */
+  async #abandon(): Promise<void> {
+    const waiting = [...this.#pending].filter(({ isOver }) => !isOver);
+    if (waiting.length === 0) return;
+    for (const { value } of this.names.values()) if (value instanceof IoasidFd && !value.closed) value.close();
+    await Promise.allSettled(waiting.map(({ ended }) => ended));
+  }
+
+  /** The DMA that a step makes, or waits for. */
+  accessOf(step: Step): DmaStep | TranslateStep | undefined {
+    if ("wait" in step) return this.#waitedFor(step, this.scenario.steps.length).step;
+    return "dma" in step || "translate" in step ? step : undefined;
   }
 
   /** The number that a value of a step means, after that step. */
   valueOf(value: Value): number | bigint {
     return this.#resolve(value, this.scenario.steps.length) as number | bigint;
+  }
+
+  /** The PASID of an access, as the user names it. */
+  pasidOf(step: DmaStep | TranslateStep): number | undefined {
+    return this.#view(step, this.scenario.steps.length).pasid;
   }
 
   async #report(step: Step, number: number): Promise<StepReport> {
@@ -118,6 +186,9 @@ export class ScenarioRun {
     if ("put" in step) return this.#put(step, number);
     if ("get" in step) return host.process.bytes(value(step.get), readLength(step)).slice();
     if ("charge" in step) return this.#charge(step, number);
+    if ("enqcmd" in step) return this.#enqcmd(step, number);
+    if ("wait" in step) return this.#waitedFor(step, number).ended;
+    if ("fault" in step) return this.#fault(step, number);
     return "dma" in step ? this.#dma(step, number) : this.#translate(step, number);
   }
 
@@ -141,27 +212,74 @@ export class ScenarioRun {
     return (info as { locked: bigint }).locked;
   }
 
-  /** A device that does not wait for pages: what a step expects must come out of it. */
+  #enqcmd({ enqcmd, vm, pasid, descriptor, room = true }: EnqcmdStep, number: number): EnqcmdResult {
+    const file = this.#resolve(vm, number);
+    if (!(file instanceof KvmFd)) throw new ScenarioError("", `vm: ${show(file)} is no fd of /dev/kvm`, number);
+    let work: Work | undefined;
+    this.#portal = (offered) => {
+      if (room) work = offered;
+      return room;
+    };
+    const result = file.enqcmd({ name: enqcmd }, Number(this.#resolve(pasid, number)), bytesOf(descriptor));
+    if (work) this.#works.set(result, work);
+    return result;
+  }
+
+  /** A device that does not wait for pages, unless the step says that it does. */
   #dma(step: DmaStep, number: number): unknown {
-    const view = this.#view(step.dma, step.pasid, number);
-    if ("read" in step) return view.readSync(this.#resolve(step.read, number) as bigint, readLength(step));
-    return view.writeSync(this.#resolve(step.write, number) as bigint, bytesOf(step));
+    const view = this.#view(step, number);
+    const iova = this.#resolve("read" in step ? step.read : step.write, number) as bigint;
+    if (step.pending === undefined) return "read" in step ? view.readSync(iova, readLength(step)) : view.writeSync(iova, bytesOf(step));
+    return this.#begin(step, step.pending, "read" in step ? view.read(iova, readLength(step)) : view.write(iova, bytesOf(step)));
+  }
+
+  /** Lets DMA come to where it waits. */
+  async #begin(step: DmaStep, name: string, access: Promise<unknown>): Promise<void> {
+    const pending = new Pending(step, access);
+    this.#pending.add(pending);
+    this.names.set(name, { value: pending, fd: undefined });
+    await settled();
+  }
+
+  #waitedFor({ wait }: WaitStep, number: number): Pending {
+    const pending = this.#resolve(wait, number);
+    if (pending instanceof Pending) return pending;
+    throw new ScenarioError("", `wait: ${JSON.stringify(wait)} is no pending DMA`, number);
+  }
+
+  /** Where nothing is expected nothing is waited for. */
+  async #fault({ fault, expect }: FaultStep, number: number): Promise<FaultRecord | null> {
+    const file = this.#resolve(fault, number);
+    if (!(file instanceof IoasidFd)) throw new ScenarioError("", `fault: ${show(file)} is no fd of /dev/ioasid`, number);
+    await settled();
+    const [record = null] = file.faults.read(1);
+    return record ?? (expect === null ? null : (await file.faults.next({ timeout: PATIENCE })) ?? null);
   }
 
   #translate(step: TranslateStep, number: number): bigint {
     const [iova, access] = "read" in step ? [step.read, "r" as const] : [step.write, "w" as const];
-    return this.#view(step.translate, step.pasid, number).translate(this.#resolve(iova, number) as bigint, access);
+    return this.#view(step, number).translate(this.#resolve(iova, number) as bigint, access);
   }
 
-  #view(device: string, pasid: Value | undefined, number: number): DmaView {
+  #view(step: DmaStep | TranslateStep, number: number): DmaView {
+    const { pasid, work } = step;
+    const device = "dma" in step ? step.dma : step.translate;
+    if (work !== undefined) return this.#viewOfWork(device, work, number);
     const vpasid = pasid === undefined ? undefined : Number(this.#resolve(pasid, number));
-    const key = `${device} ${vpasid}`;
+    const timeout = "timeout" in step ? Number(step.timeout) : undefined;
+    const key = `${device} ${vpasid} ${timeout}`;
     let view = this.#views.get(key);
     if (view === undefined) {
-      view = this.host.device(device).dma(vpasid);
+      view = this.host.device(device).dma({ ...(vpasid === undefined ? {} : { pasid: vpasid }), ...(timeout === undefined ? {} : { timeout }) });
       this.#views.set(key, view);
     }
     return view;
+  }
+
+  #viewOfWork(device: string, name: Value, number: number): DmaView {
+    const work = this.#works.get(this.#resolve(name, number));
+    if (work?.device === device) return work.view;
+    throw new ScenarioError("", `work: ${device} has accepted no work ${JSON.stringify(name)}`, number);
   }
 
   #resolve(value: Json, number: number): unknown {
@@ -188,7 +306,7 @@ export class ScenarioRun {
 
   #compare(step: Step, outcome: Outcome, number: number): Mismatch | undefined {
     const { expect } = step as { readonly expect?: Json };
-    const isAccess = "dma" in step || "translate" in step;
+    const isAccess = "dma" in step || "wait" in step || "translate" in step;
     if (isStructure(expect) && "errno" in expect) return this.#compareRefusal(expect, "expect", IoctlError, outcome, number);
     if (isAccess && isStructure(expect) && "fault" in expect) {
       return this.#compareRefusal(expect["fault"]!, "expect.fault", DmaFault, outcome, number);
@@ -196,8 +314,8 @@ export class ScenarioRun {
     if ("refusal" in outcome) {
       return { what: "expect", expected: expect === undefined ? "no refusal" : JSON.stringify(expect), got: outcome.refusal.message };
     }
-    if (expect === undefined) return undefined;
-    if ("get" in step || "dma" in step) return bytesDiffer(bytesOf(expect as unknown as Content), outcome.value as Uint8Array);
+    if (expect === undefined) return unexpected(step, outcome.value);
+    if ("get" in step || "dma" in step || "wait" in step) return bytesDiffer(bytesOf(expect as unknown as Content), outcome.value as Uint8Array);
     if ("translate" in step) return this.#compareAddress(step.expect, outcome.value as bigint, number);
     return differs(this.#resolve(expect, number), outcome.value, "expect");
   }

@@ -133,15 +133,59 @@ export interface GetStep extends Common {
   readonly expect: Content | Refusal;
 }
 
-/** The vPASID of an access; absent: DMA without one. */
-interface WithPasid {
-  readonly pasid?: Value;
+/** Work for a device: the guest's CPU sends 64 bytes to its portal. */
+export interface EnqcmdStep extends Common {
+  /** Name of the device. */
+  readonly enqcmd: string;
+  /** The fd of /dev/kvm. */
+  readonly vm: Value;
+  /** The PASID that the guest's CPU holds. */
+  readonly pasid: Value;
+  readonly descriptor: Content;
+  /** Whether the device has room for it. Default true. */
+  readonly room?: boolean;
+  /** The name by which DMA for this work tells so. */
+  readonly as?: string;
+  /** Default: it is accepted. */
+  readonly expect?: Json | Refusal;
 }
 
-export type DmaStep = Common & WithPasid & { readonly dma: string } & (
+/** Neither: DMA without a PASID. */
+interface WithPasid {
+  /** The vPASID of an access. */
+  readonly pasid?: Value;
+  /** "$name" of the ENQCMD that brought the work it is done for: with that one's PASID. */
+  readonly work?: Value;
+}
+
+/** Without: what is missing is refused. */
+interface Pending {
+  /** The access asks for missing pages and waits for them, while the scenario goes on. A later step waits for the one of this name. */
+  readonly pending?: string;
+  /** With `pending`: milliseconds until it gives up. */
+  readonly timeout?: NumberText;
+}
+
+export type DmaStep = Common & WithPasid & Pending & { readonly dma: string } & (
   | { readonly read: Value; readonly length?: NumberText; readonly expect?: Content | Fault }
   | ({ readonly write: Value; readonly expect?: Fault } & Content)
 );
+
+/** Waits until DMA that is pending has ended. */
+export interface WaitStep extends Common {
+  /** "$name" of it. */
+  readonly wait: Value;
+  readonly expect?: Content | Fault;
+}
+
+/** Takes the next record of a fault queue; null: there is none. */
+export interface FaultStep extends Common {
+  /** The fd of /dev/ioasid. */
+  readonly fault: Value;
+  readonly as?: string;
+  /** Default: there is one. */
+  readonly expect?: Json;
+}
 
 /** Where an access would go: `hpa`, or the byte of the process's memory that is there. */
 export type TranslateStep = Common & WithPasid & {
@@ -157,9 +201,12 @@ export interface ChargeStep extends Common {
 }
 
 export type Step =
-  | OpenStep | IoctlStep | CloseStep | MmapStep | MunmapStep | PutStep | GetStep | DmaStep | TranslateStep | ChargeStep;
+  | OpenStep | IoctlStep | CloseStep | MmapStep | MunmapStep | PutStep | GetStep | EnqcmdStep | DmaStep | WaitStep | FaultStep
+  | TranslateStep | ChargeStep;
 
-export const VERBS = ["open", "ioctl", "close", "mmap", "munmap", "put", "get", "dma", "translate", "charge"] as const;
+export const VERBS = [
+  "open", "ioctl", "close", "mmap", "munmap", "put", "get", "enqcmd", "dma", "wait", "fault", "translate", "charge",
+] as const;
 export type Verb = (typeof VERBS)[number];
 
 /** The verb of a step: it has exactly one. */

@@ -7,6 +7,11 @@ import type { Schema } from "./validate.js";
 const HEX = "0x[0-9a-fA-F]{1,16}";
 const NAME = "[A-Za-z_][A-Za-z0-9_]*";
 const LAST_SAFE = Number.MAX_SAFE_INTEGER;
+/** Why an access may fail whose translation the IOMMU did not refuse, or whose page nobody provided. */
+const REASONS_OF_VIEWS = [
+  "dropped", "no-memory", "device-memory", "zero-memory", "page-request-invalid", "page-request-failed", "page-request-timeout",
+  "page-request-retries",
+];
 /** Bytes that one step may move. */
 const MOST_BYTES = 1 << 24;
 
@@ -53,7 +58,7 @@ const refusal = object(
 );
 const fault = object({
   fault: object(
-    { reason: { enum: [...REASON_NAMES.slice(1), "dropped", "no-memory", "device-memory", "zero-memory"] } },
+    { reason: { enum: [...REASON_NAMES.slice(1), ...REASONS_OF_VIEWS] } },
     {
       iova: ref("value"), access: { enum: ["r", "w"] }, device: text, label: ref("value"), cookie: ref("value"), level: { type: "integer" },
       stage: { type: "integer", minimum: 0, maximum: 2 }, pte: ref("value"), pasid: ref("value"),
@@ -69,8 +74,13 @@ const answer: Schema = {
 
 const note: Schema = { ...text, description: "Shown before the step." };
 const access = { read: { ...ref("value") }, write: { ...ref("value") } };
-/** The vPASID of an access; absent: DMA without one. */
-const pasid = ref("value");
+/** With neither, DMA has no PASID. */
+const route = { pasid: ref("value"), work: { ...ref("value") } };
+/** DMA that may wait for pages. */
+const waiting = {
+  pending: { ...name, description: "The access waits for missing pages while the scenario goes on; a later step waits for it by this name." },
+  timeout: { ...number, maximum: 60_000, pattern: "^0x[0-9a-fA-F]{1,4}$", description: "With `pending`: milliseconds, at most 60000, until it gives up." },
+};
 
 function step(description: string, required: Readonly<Record<string, Schema>>, optional: Readonly<Record<string, Schema>> = {}): Schema {
   return object(required, { note, ...optional }, description);
@@ -98,13 +108,18 @@ const steps: readonly Schema[] = [
   }, { expect: ref("refusal") }),
   step("Reads the memory of the process, from this host virtual address on.",
     { get: ref("value"), expect: { oneOf: [...contents, ref("refusal")] } }),
+  step("Work for a device: the guest's CPU sends 64 bytes to its portal, with its PASID.", {
+    enqcmd: text, vm: ref("value"), pasid: ref("value"), descriptor: { oneOf: contents },
+  }, { room: { ...flag, description: "Whether the device has room for it; default true." }, as: name, expect: answer }),
   step("DMA of a device: it reads from this iova.", { dma: text, read: access.read },
-    { length, pasid, expect: { oneOf: [...contents, ref("fault")] } }),
+    { length, ...route, ...waiting, expect: { oneOf: [...contents, ref("fault")] } }),
   ...CONTENTS.map((content) => step("DMA of a device: it writes to this iova.",
-    { dma: text, write: access.write, ...content }, { pasid, expect: ref("fault") })),
+    { dma: text, write: access.write, ...content }, { ...route, ...waiting, expect: ref("fault") })),
+  step("Waits until DMA that is pending has ended.", { wait: ref("value") }, { expect: { oneOf: [...contents, ref("fault")] } }),
+  step("Takes the next record of the fault queue of an fd of /dev/ioasid; null: there is none.", { fault: ref("value") }, { as: name, expect: anything }),
   ...(["read", "write"] as const).map((way) => step(`Where a ${way} of a device would go.`, {
     translate: text, [way]: access[way], expect: { oneOf: [object({ hpa: ref("value") }), object({ hva: ref("value") }), ref("fault")] },
-  }, { pasid })),
+  }, route)),
   step("Bytes charged to the lock limit: by the process, or by an ioasid of `fd`.", { charge: { const: "process" }, expect: ref("value") }),
   step("Bytes charged to the lock limit by an ioasid.", { charge: ref("value"), fd: ref("value"), expect: ref("value") }),
 ];

@@ -6,7 +6,7 @@ import { ioasidInfo } from "../uapi/info.js";
 import type { Device } from "../uapi/device.js";
 import type { Ioasid } from "../uapi/ioasid.js";
 import { IoasidFd } from "../uapi/ioasid-fd.js";
-import type { IoasidKind, PgtableFormat } from "../uapi/requests.js";
+import type { IoasidKind, PasidTableFormat, PgtableFormat } from "../uapi/requests.js";
 import type { Bound, ScenarioRun } from "./run.js";
 
 export interface MapState {
@@ -32,13 +32,23 @@ export interface IoasidState {
   /** The first ones by address. */
   readonly maps: readonly MapState[];
   readonly pgtable: { readonly addr: bigint; readonly format: PgtableFormat } | null;
+  readonly pasidTable: { readonly addr: bigint; readonly format: PasidTableFormat } | null;
   readonly locked: bigint;
 }
 
+export interface FdState {
+  /** As the scenario calls it. */
+  readonly name: string;
+  readonly roots: readonly IoasidState[];
+  /** Bytes that registered memory has charged. */
+  readonly registered: bigint;
+  /** Groups of page requests that wait for an answer. */
+  readonly pageRequests: number;
+}
+
 export interface HostState {
-  /** The roots of each fd, by the fd's name. */
-  readonly fds: readonly { readonly name: string; readonly roots: readonly IoasidState[]; readonly registered: bigint }[];
-  /** Devices that are bound and whose DMA is blocked, and those that are not bound. */
+  readonly fds: readonly FdState[];
+  /** Devices that are bound and whose DMA is blocked, and those that are not bound; not those that are shared out as mdevs. */
   readonly blocked: readonly string[];
   readonly unbound: readonly string[];
   /** What the process has charged. */
@@ -81,7 +91,7 @@ function stateOfSpace(run: ScenarioRun, fd: IoasidFd, space: Ioasid): IoasidStat
     name: nameOfSpace(run, fd, space), ioasid: space.number, kind: space.kind,
     attached: attached.filter(({ chain }) => chain.includes(space)).map(({ name }) => name),
     effective: attached.filter(({ routed }) => routed === space).map(({ name }) => name), pasids: pasidsOf(attached, space),
-    mappings: space.areas.size, maps: mapsOf(space), pgtable: space.pgtable ?? null, locked: ioasidInfo(space).locked,
+    mappings: space.areas.size, maps: mapsOf(space), pgtable: space.pgtable ?? null, pasidTable: space.pasidTable ?? null, locked: ioasidInfo(space).locked,
     children: [...space.children].map((child) => stateOfSpace(run, fd, child)),
   };
 }
@@ -94,6 +104,7 @@ function openFds(run: ScenarioRun): IoasidFd[] {
 
 export function stateOf(run: ScenarioRun): HostState {
   const devices = run.host.devices();
+  const shared = new Set(devices.map(({ parent }) => parent));
   return {
     fds: openFds(run).map((fd) => {
       const spaces = [...fd.spaces];
@@ -101,10 +112,11 @@ export function stateOf(run: ScenarioRun): HostState {
         name: nameOf(run, ({ value }) => value === fd)!,
         roots: spaces.filter(({ parent }) => parent === undefined).map((root) => stateOfSpace(run, fd, root)),
         registered: firstByte(spaces[0]?.context.registered.charged ?? 0),
+        pageRequests: fd.faults.pending,
       };
     }),
     blocked: devices.filter(({ binding, routed }) => binding !== undefined && routed === undefined).map(({ name }) => name),
-    unbound: devices.filter(({ binding }) => binding === undefined).map(({ name }) => name),
+    unbound: devices.filter(({ name, binding }) => binding === undefined && !shared.has(name)).map(({ name }) => name),
     locked: run.host.process.locked,
   };
 }

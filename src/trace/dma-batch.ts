@@ -45,8 +45,10 @@ export interface DmaSink {
 }
 
 export class DmaBatch implements DmaSink {
-  /** Requester id -> route; 0: not asked for yet. */
+  /** Requester id -> route of DMA without a PASID; 0: not asked for yet. */
   readonly #routes = new Uint32Array(RIDS);
+  /** The same of DMA with one, by requester. */
+  readonly #pasidRoutes = new Map<number, number>();
   /** Lane -> event; a request takes one lane until its first run is known. */
   readonly #events: Uint32Array;
   #lanes = 0;
@@ -63,9 +65,22 @@ export class DmaBatch implements DmaSink {
     this.#keep = keep;
   }
 
-  #route(rid: number): number {
+  #route(event: number): number {
+    const rid = this.trace.subject[event]!;
+    const pasid = this.trace.target[event]!;
+    if (pasid !== T.NO_PASID) return this.#pasidRoute(rid, pasid);
     const route = this.#routes[rid] ?? 0;
     return route === 0 ? (this.#routes[rid] = this.engine.route(rid)) : route;
+  }
+
+  #pasidRoute(rid: number, pasid: number): number {
+    const key = T.requesterKey(rid, pasid);
+    let route = this.#pasidRoutes.get(key);
+    if (route === undefined) {
+      route = this.engine.route(rid, pasid);
+      this.#pasidRoutes.set(key, route);
+    }
+    return route;
   }
 
   add(event: number): void {
@@ -92,13 +107,13 @@ export class DmaBatch implements DmaSink {
 
   #write(lanes: number): void {
     const { requests } = this.port;
-    const { iovaLo, iovaHi, subject, flags } = this.trace;
+    const { iovaLo, iovaHi, flags } = this.trace;
     const events = this.#events;
     for (let lane = 0, at = 0; lane < lanes; lane++, at += 4) {
       const event = events[lane]!;
       requests[at] = iovaLo[event]!;
       requests[at + 1] = iovaHi[event]!;
-      requests[at + 2] = this.#route(subject[event]!);
+      requests[at + 2] = this.#route(event);
       requests[at + 3] = flags[event]! & ACCESS;
     }
   }
@@ -141,7 +156,7 @@ export class DmaBatch implements DmaSink {
       const sum = iovaLow + done;
       requests[0] = sum;
       requests[1] = iovaHigh + Math.floor(sum / TWO32);
-      requests[2] = this.#route(trace.subject[event] ?? 0);
+      requests[2] = this.#route(event);
       requests[3] = (trace.flags[event] ?? 0) & ACCESS;
       port.translate(1);
       const low = results[0] ?? 0;

@@ -4,6 +4,7 @@ import { createHost, type HostOptions, type SimulatedHost } from "../create-host
 import type { PortCounters } from "../engine/port-records.js";
 import type { VfioDeviceFd } from "../uapi/device-fd.js";
 import type { IoasidFd } from "../uapi/ioasid-fd.js";
+import { type AttachIoasid, IOASID_ATTACH_USER_PASID } from "../uapi/requests.js";
 import { DmaBatch, type DmaOutcome, type DmaSink } from "./dma-batch.js";
 import { ReplayThreads } from "./replay-threads.js";
 import * as T from "./trace.js";
@@ -40,22 +41,34 @@ export interface ReplayOptions {
 
 const PROGRESS_EVENTS = 16384;
 
-/** The requester ids that a trace names. */
-function ridsOf(trace: T.Trace): number[] {
+/** Routes that an engine has by default. */
+const ROUTES = 4096;
+
+/** The requester ids that a trace names, and how many different ones there are with their PASIDs. */
+function requestersOf(trace: T.Trace): { rids: number[]; pairs: number } {
   const rids = new Set<number>();
+  const pairs = new Set<number>();
   for (let i = 0; i < trace.length; i++) {
     const op = trace.ops[i];
-    if (op === T.OP_DMA) rids.add(trace.subject[i] ?? 0);
-    else if (op === T.OP_ATTACH || op === T.OP_DETACH) rids.add(trace.target[i] ?? 0);
+    if (op !== T.OP_DMA && op !== T.OP_ATTACH && op !== T.OP_DETACH) continue;
+    const rid = (op === T.OP_DMA ? trace.subject[i] : trace.target[i]) ?? 0;
+    rids.add(rid);
+    pairs.add(T.requesterKey(rid, trace.pasid[i] ?? T.NO_PASID));
   }
-  return [...rids];
+  return { rids: [...rids], pairs: pairs.size };
+}
+
+/** A device, and the ioasids it is attached to by their PASID, NO_PASID for the one without. */
+interface ReplayDevice {
+  readonly fd: VfioDeviceFd;
+  readonly ioasids: Map<number, number>;
 }
 
 /** One run over a trace: the spaces and devices that it has made so far. */
 class Replay {
   readonly #ioasidFd: IoasidFd;
   readonly #ioasids = new Map<number, number>();
-  readonly #devices = new Map<number, { fd: VfioDeviceFd; ioasid: number | undefined }>();
+  readonly #devices = new Map<number, ReplayDevice>();
   readonly #dma: DmaSink;
 
   constructor(readonly host: SimulatedHost, readonly trace: T.Trace, dma: DmaSink) {
@@ -63,7 +76,7 @@ class Replay {
     for (const { name, rid } of host.devices()) {
       const fd = host.open(`/dev/vfio/devices/${name}`) as VfioDeviceFd;
       fd.bindIoasidFd({ ioasidFd: this.#ioasidFd });
-      this.#devices.set(rid, { fd, ioasid: undefined });
+      this.#devices.set(rid, { fd, ioasids: new Map() });
     }
     this.#dma = dma;
   }
@@ -116,12 +129,10 @@ class Replay {
   }
 
   #control(op: number, i: number): void {
-    const { trace } = this;
     // Every unmap has already invalidated: what the guest asks for on top of it changes nothing.
     if (op === T.OP_INVALIDATE) return;
     if (op === T.OP_MAP) this.#map(i);
     else if (op === T.OP_UNMAP) this.#unmap(i);
-    else if ((trace.pasid[i] ?? T.NO_PASID) !== T.NO_PASID) throw this.#error(i, "DMA with a PASID is not supported");
     else if (op === T.OP_ATTACH) this.#attach(i);
     else this.#detach(i);
   }
@@ -149,21 +160,25 @@ class Replay {
   }
 
   #attach(i: number): void {
-    const device = this.#devices.get(this.trace.target[i] ?? 0)!;
+    const { fd, ioasids } = this.#devices.get(this.trace.target[i] ?? 0)!;
     const ioasid = this.#ioasid(this.trace.subject[i] ?? 0);
-    if (device.ioasid === ioasid) return;
-    // "From here on": a device that was elsewhere moves.
-    if (device.ioasid !== undefined) device.fd.detachIoasid({ ioasid: device.ioasid });
-    device.fd.attachIoasid({ ioasid });
-    device.ioasid = ioasid;
+    const pasid = this.trace.pasid[i] ?? T.NO_PASID;
+    const before = ioasids.get(pasid);
+    if (before === ioasid) return;
+    // "From here on": requests that went elsewhere move.
+    if (before !== undefined) fd.detachIoasid(attachment(before, pasid));
+    ioasids.delete(pasid);
+    fd.attachIoasid(attachment(ioasid, pasid));
+    ioasids.set(pasid, ioasid);
   }
 
   #detach(i: number): void {
-    const device = this.#devices.get(this.trace.target[i] ?? 0)!;
+    const { fd, ioasids } = this.#devices.get(this.trace.target[i] ?? 0)!;
     const ioasid = this.#ioasids.get(this.trace.subject[i] ?? 0);
-    if (ioasid === undefined || device.ioasid !== ioasid) throw this.#error(i, "the device is not attached to that domain");
-    device.fd.detachIoasid({ ioasid });
-    device.ioasid = undefined;
+    const pasid = this.trace.pasid[i] ?? T.NO_PASID;
+    if (ioasid === undefined || ioasids.get(pasid) !== ioasid) throw this.#error(i, `the device is not attached to that domain${pasid === T.NO_PASID ? "" : " with that PASID"}`);
+    fd.detachIoasid(attachment(ioasid, pasid));
+    ioasids.delete(pasid);
   }
 
   #error(i: number, reason: string): TraceError {
@@ -176,13 +191,21 @@ class Replay {
   }
 }
 
+/** What attach and detach take. */
+function attachment(ioasid: number, pasid: number): AttachIoasid {
+  return pasid === T.NO_PASID ? { ioasid } : { ioasid, flags: IOASID_ATTACH_USER_PASID, userPasid: pasid };
+}
+
 /** The host on which a trace is replayed: its devices, and a process whose memory is the bus. */
 async function hostFor(trace: T.Trace, options: ReplayOptions): Promise<SimulatedHost> {
   const { threads = 0 } = options;
-  const devices = ridsOf(trace).map((rid) => ({ name: `rid-${rid.toString(16)}`, rid }));
+  const { rids, pairs } = requestersOf(trace);
+  const devices = rids.map((rid) => ({ name: `rid-${rid.toString(16)}`, rid }));
   const memory = { ram: 0, arena: 64 << 20, shared: threads > 0 };
   const ports = { count: Math.max(8, threads) };
-  const host = await createHost({ memory, ports, ...options.host, ...(devices.length ? { devices } : {}) });
+  // Each device has a route without a PASID too, and one is reserved.
+  const routes = 2 ** Math.ceil(Math.log2(Math.max(ROUTES, pairs + rids.length + 1)));
+  const host = await createHost({ memory, ports, routes, ...options.host, ...(devices.length ? { devices } : {}) });
   host.process.mmap({ hva: 0n, size: BUS, backing: { device: 0n } });
   return host;
 }
@@ -196,14 +219,10 @@ export async function replayTo(trace: T.Trace, row: number, options: ReplayOptio
 
 /**
  * Replays a planned trace (segments.ts) `repeat` times on one host: a result a run. Throws TraceError with the line for a
- * trace that contradicts itself or names PASIDs, EngineError for a host that cannot be made, IoctlError if a call is refused.
+ * trace that contradicts itself, EngineError for a host that cannot be made, IoctlError if a call is refused: of a trace with PASIDs,
+ * by a host whose IOMMU has none, or whose guests keep the tables of PASIDs.
  */
 export async function* replay(trace: T.Trace, repeat: number, options: ReplayOptions = {}): AsyncGenerator<ReplayResult> {
-  for (let i = 0; i < trace.length; i++) {
-    if (trace.ops[i] === T.OP_DMA && trace.target[i] !== T.NO_PASID) {
-      throw new TraceError(trace.line[i] ?? 0, "DMA with a PASID is not supported");
-    }
-  }
   const { keepMismatches = 10, onProgress = () => {}, threads = 0 } = options;
   const host = await hostFor(trace, options);
   if (threads === 0) {

@@ -26,6 +26,9 @@ export const NO_PASID = 0xffffffff;
 /** Highest number of different fault reasons: a row keeps index + 1 in 16 bits. */
 export const MAX_REASONS = 0xffff;
 
+/** One number for a requester id, at most 0xffff, with a PASID or NO_PASID. */
+export const requesterKey = (rid: number, pasid: number): number => pasid * 0x10000 + rid;
+
 const PERMISSION = ["", "r", "w", "rw"];
 
 /** 4-KiB page number of an address in two halves. */

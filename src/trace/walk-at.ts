@@ -24,7 +24,7 @@ export async function requestPath(trace: T.Trace, line: number, options: ReplayO
   const row = rowAt(trace, line);
   const { engine, iommus } = await replayTo(trace, row, options);
   const request = trace.describe(row).replaceAll("\t", " ");
-  const domain = engine.routeDomain(engine.route(trace.subject[row]!));
+  const domain = engine.routeDomain(engine.route(trace.subject[row]!, trace.target[row]!));
   if (domain === undefined) return { request, steps: [], outcome: "refused: no address space is attached" };
   const need = (trace.flags[row]! & T.FLAG_WRITE ? L.PERM_W : 0) | (trace.flags[row]! & T.FLAG_READ ? L.PERM_R : 0);
   const walk = engine.walk(domain, trace.iova(row), need);

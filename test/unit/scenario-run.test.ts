@@ -84,6 +84,125 @@ describe("a step", () => {
   });
 });
 
+/** Steps for a device that takes ENQCMD, with a space of PASID 3. */
+const ENQCMD = [
+  { mmap: { hva: "0x40000000", size: "0x1000" } }, { put: [{ at: "0x40000000", bytes: "77" }] }, { open: "/dev/ioasid", as: "fd" }, { open: "/dev/kvm", as: "vm" },
+  { open: "/dev/vfio/devices/dev1", as: "dev" }, { ioctl: "VFIO_BIND_IOASID_FD", fd: "$dev", arg: "$fd" }, { ioctl: "IOASID_ALLOC", fd: "$fd", as: "gva" },
+  { ioctl: "VFIO_ATTACH_IOASID", fd: "$dev", arg: { ioasid: "$gva", flags: "$IOASID_ATTACH_USER_PASID", userPasid: 3 } },
+  { ioctl: "IOASID_DMA_MAP", fd: "$fd", arg: { ioasid: "$gva", iova: "0x1000", vaddr: "0x40000000", size: "0x1000" } },
+];
+const SENT = { enqcmd: "dev1", vm: "$vm", pasid: 3, descriptor: { fill: 1, length: 64 }, as: "work" };
+
+async function enqcmd(...steps: object[]): Promise<StepReport> {
+  const devices = [{ name: "dev1", rid: 8, enqcmd: true }, { name: "dev2", rid: 16, enqcmd: true }, { name: "dev3", rid: 24 }];
+  const host = { memory: { ram: 0x10000, arena: 0x400000 }, iommus: [{ preset: "vtd-scalable", stage: 2 }], devices };
+  return (await reports({ scenario: 1, name: "test", host, steps: [...ENQCMD, ...steps] })).at(-1)!;
+}
+
+describe("work by ENQCMD", () => {
+  it("is done with the PASID that came with it", async () => {
+    expect(await enqcmd(SENT)).toMatchObject({ verb: "enqcmd", text: "work = enqcmd(vm, dev1, 3, 64 bytes of 1)", value: { accepted: true } });
+    const read = await enqcmd(SENT, { dma: "dev1", work: "$work", read: "0x1000", expect: { bytes: "77" } });
+    expect(read).toMatchObject({ text: "dev1 reads 1 byte at 0x1000 for work", outcome: "77" });
+    expect((await enqcmd(SENT, { translate: "dev1", work: "$work", read: "0x1001", expect: { hva: "0x40000001" } })).mismatch).toBeUndefined();
+    expect((await enqcmd(SENT, { dma: "dev1", work: "$work", write: "0x2000", bytes: "00" })).refusal).toMatchObject({ reason: "not-present", pasid: 3 });
+  });
+
+  it.each<[string, object, object]>([
+    ["that the device has no room for", { ...SENT, room: false }, { what: "expect.accepted", expected: "true", got: "false" }],
+    ["for a device without a portal", { ...SENT, enqcmd: "dev3" }, { what: "expect.accepted" }],
+    ["that is refused for another reason", { ...SENT, room: false, expect: { accepted: false, why: "no-portal" } }, { what: "expect.why", got: '"retry"' }],
+    ["that is no descriptor", { ...SENT, descriptor: { bytes: "00" } }, { expected: "no refusal", got: expect.stringContaining("a descriptor has 64 bytes") }],
+    ["that is accepted and should not be", { ...SENT, expect: { errno: "EINVAL" } }, { expected: '{"errno":"EINVAL"}' }],
+  ])("%s is a mismatch", async (_name, step, mismatch) => {
+    expect((await enqcmd(step)).mismatch).toMatchObject(mismatch);
+  });
+
+  it("is nobody's that did not get it", async () => {
+    await expect(enqcmd(SENT, { dma: "dev2", work: "$work", read: 0 })).rejects.toThrow('step 11: work: dev2 has accepted no work "$work"');
+    await expect(enqcmd({ ...SENT, room: false, expect: { accepted: false } }, { dma: "dev1", work: "$work", read: 0 })).rejects.toThrow("has accepted no work");
+    await expect(enqcmd({ ...SENT, vm: "$fd" })).rejects.toThrow(/step 10: vm: .* is no fd of \/dev\/kvm/);
+  });
+});
+
+/** Steps for dev1 in a child with a guest's table, whose leaves are at HVA 0x40007000. */
+const PAGES = [
+  { mmap: { hva: "0x40000000", size: "0x10000" } }, { put: [{ at: "0x40001000", bytes: "77" }] },
+  { put: [{ at: "0x40004000", words: ["0x5007"] }, { at: "0x40005000", words: ["0x6007"] }, { at: "0x40006000", words: ["0x7007"] }] },
+  { open: "/dev/ioasid", as: "fd" }, { open: "/dev/vfio/devices/dev1", as: "dev" }, { ioctl: "VFIO_BIND_IOASID_FD", fd: "$dev", arg: "$fd", as: "label" },
+  { ioctl: "IOASID_ALLOC", fd: "$fd", as: "gpa" }, { ioctl: "VFIO_ATTACH_IOASID", fd: "$dev", arg: { ioasid: "$gpa" } },
+  { ioctl: "IOASID_DMA_MAP", fd: "$fd", arg: { ioasid: "$gpa", iova: 0, vaddr: "0x40000000", size: "0x10000" } },
+  { ioctl: "IOASID_ALLOC_IOASID_PGTABLE", fd: "$fd", arg: { parent: "$gpa", addr: "0x4000", format: { kind: "x86-64", levels: 4 } }, as: "gva" },
+  { ioctl: "VFIO_ATTACH_IOASID", fd: "$dev", arg: { ioasid: "$gva" } },
+];
+const READ = { dma: "dev1", read: "0x3000", pending: "read1" };
+const FAULT = { fault: "$fd", as: "asked", expect: { kind: "request", ioasid: "$gva", device: "$label", pasid: null, iova: "0x3000", access: "r", last: true } };
+const FILL = { put: [{ at: "0x40007018", words: ["0x1007"] }] };
+const respond = (code: string): object => ({ ioctl: "IOASID_PAGE_RESPONSE", fd: "$fd", arg: { cookie: "$asked.cookie", code: `$IOASID_PAGE_RESPONSE_${code}` } });
+
+async function faulting(...steps: object[]): Promise<StepReport> {
+  const host = { memory: { ram: 0x10000, arena: 0x400000 }, iommus: [{ preset: "vtd-scalable", stage: 2 }] };
+  return (await reports({ scenario: 1, name: "test", host, steps: [...PAGES, ...steps] })).at(-1)!;
+}
+
+describe("pending DMA", () => {
+  it("asks for its page, and gives up after its time", async () => {
+    const wait = { wait: "$read1", expect: { fault: { reason: "page-request-timeout", label: "$label" } } };
+    const [begun, over] = [await faulting({ ...READ, timeout: 20 }, wait), await faulting({ ...READ, timeout: 20 }, FAULT, wait)];
+    expect(begun).toMatchObject({ verb: "wait", text: "wait for read1", refusal: { reason: "page-request-timeout" } });
+    expect(over.mismatch).toBeUndefined();
+  });
+
+  it.each<[string, object[], object]>([
+    ["gets its bytes after SUCCESS", [FAULT, FILL, respond("SUCCESS"), { wait: "$read1", expect: { bytes: "77" } }], { outcome: "77" }],
+    ["fails after INVALID", [FAULT, respond("INVALID"), { wait: "$read1", expect: { fault: { reason: "page-request-invalid", iova: "0x3000" } } }], { verb: "wait" }],
+    ["is told to the reader of the queue once", [FAULT, { fault: "$fd", expect: null }, respond("FAILURE"), { wait: "$read1", expect: { fault: { reason: "page-request-failed" } } }], { verb: "wait" }],
+  ])("%s", async (_name, steps, report) => {
+    const got = await faulting(READ, ...steps);
+    expect(got.mismatch).toBeUndefined();
+    expect(got).toMatchObject(report);
+  });
+
+  it("may have ended before it is waited for, and may never have had to wait", async () => {
+    expect(await faulting(FILL, { ...READ, length: 2 }, { fault: "$fd", expect: null }, { wait: "$read1", expect: { bytes: "77 00" } })).toMatchObject({ outcome: "7700" });
+  });
+
+  it.each<[string, object[], object]>([
+    ["bytes that differ", [FAULT, FILL, respond("SUCCESS"), { wait: "$read1", expect: { bytes: "78" } }], { expected: "78", got: "77" }],
+    ["an access that should go on", [FAULT, respond("INVALID"), { wait: "$read1" }], { expected: "no refusal", got: expect.stringContaining("page-request-invalid") }],
+    ["another fault", [FAULT, respond("INVALID"), { wait: "$read1", expect: { fault: { reason: "page-request-failed" } } }], { what: "expect.fault.reason" }],
+  ])("%s is a mismatch", async (_name, steps, mismatch) => {
+    expect((await faulting(READ, ...steps)).mismatch).toMatchObject(mismatch);
+  });
+
+  it("is over when the run ends before it", async () => {
+    const begin = performance.now();
+    const report = await faulting(READ, { fault: "$fd", expect: null }, { wait: "$read1" });
+    expect(report.mismatch).toMatchObject({ what: "expect", expected: "null" });
+    expect(performance.now() - begin).toBeLessThan(8000);
+  });
+});
+
+describe("a record of the fault queue", () => {
+  it("of an access that does not wait is an event", async () => {
+    const event = { kind: "event", ioasid: "$gva", device: "$label", iova: "0x3000", reason: "not-present", stage: 1, level: 0 };
+    const refused = { dma: "dev1", read: "0x3000", expect: { fault: { reason: "not-present", stage: 1 } } };
+    expect(await faulting(refused, { fault: "$fd", as: "event", expect: event })).toMatchObject({ text: "event = next fault of fd", verb: "fault" });
+    expect((await faulting(refused, { fault: "$fd", expect: { ...event, level: 1 } })).mismatch).toMatchObject({ what: "expect.level", expected: "1", got: "0" });
+  });
+
+  it("must be there, unless it is said that there is none", async () => {
+    expect((await faulting({ fault: "$fd" })).mismatch).toEqual({ what: "expect", expected: "a record", got: "none" });
+    expect((await faulting({ fault: "$fd", expect: null })).mismatch).toBeUndefined();
+    expect((await faulting({ fault: "$fd", expect: { kind: "event" } })).mismatch).toMatchObject({ what: "expect", got: "null" });
+  });
+
+  it("comes from an fd of /dev/ioasid; what is waited for is pending DMA", async () => {
+    await expect(faulting({ fault: "$dev" })).rejects.toThrow(/step 12: fault: .* is no fd of \/dev\/ioasid/);
+    await expect(faulting({ ...READ, pending: "other" }, { wait: "$fd" }, { wait: "$other" })).rejects.toThrow('step 13: wait: "$fd" is no pending DMA');
+  });
+});
+
 describe("what no expectation can name ends with an error", () => {
   const fails = (...steps: object[]) => reports({ scenario: 1, name: "test", steps });
 

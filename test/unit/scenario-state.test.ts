@@ -3,6 +3,7 @@ import { expect, it } from "vitest";
 import { pathOf } from "../../src/scenario/path.js";
 import { checkScenario } from "../../src/scenario/read.js";
 import { ScenarioRun } from "../../src/scenario/run.js";
+import type { DmaStep } from "../../src/scenario/scenario.js";
 import { stateOf } from "../../src/scenario/state.js";
 import { readJson } from "./scenario-files.js";
 
@@ -34,6 +35,21 @@ it("shows what is bound and blocked, not bound, registered; and bound tables", a
   const bound = await runTo("rfc-5.4-smmuv3", "giova_ioasid = ");
   expect(stateOf(bound)).toMatchObject({ unbound: ["dev1"] });
   expect(stateOf(bound).fds[0]!.roots[0]!.children[0]).toMatchObject({ kind: "hardware-nested", maps: [], pgtable: { addr: 0x10000n } });
+});
+
+it("shows PASIDs, and the way of DMA for work by the space of its PASID; what is shared out as mdevs has no place", async () => {
+  const run = await runTo("rfc-5.5-mdev", "mdev1 writes");
+  expect(stateOf(run)).toMatchObject({ unbound: ["dev3"], blocked: [] });
+  expect(stateOf(run).fds[0]!.roots[0]!.children[0]).toMatchObject({ name: "gva_ioasid", attached: [], pasids: [{ device: "mdev1", pasid: 17 }] });
+  const step = run.scenario.steps.find((each) => "dma" in each && each.work === "$work1") as DmaStep;
+  expect(run.pasidOf(step)).toBe(17);
+  expect(pathOf(run, "mdev1", 17, 0x2000n, false).hops.map(({ space }) => space)).toEqual(["gva_ioasid", "gpa_ioasid", "hva", "hpa"]);
+});
+
+it("shows a guest's PASID table, and leaves the way of its DMA to it", async () => {
+  const run = await runTo("rfc-5.7", "dev1 reads 8 bytes");
+  expect(stateOf(run).fds[0]!.roots[0]!.children[0]).toMatchObject({ name: "pasidtbl_ioasid", kind: "pasid-table", pasidTable: { addr: 0x20000n, format: { kind: "smmuv3-cd" } } });
+  expect(pathOf(run, "dev1", 1, 0x2000n, false)).toMatchObject({ hops: [{ space: "pasidtbl_ioasid", address: 0x2000n }], steps: [] });
 });
 
 it("lists the first maps only, and counts all", async () => {

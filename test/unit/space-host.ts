@@ -2,9 +2,10 @@
 // tables of a guest in that RAM. Ranges are first..last, inclusive.
 import { expect } from "vitest";
 import { createHost, DmaFault, type DmaFaultReason, type HostOptions } from "../../src/index.js";
+import { GuestPages as Pages, GuestRam } from "../../examples/lib/guest.mjs";
 import type { SimulatedHost } from "../../src/create-host.js";
+import { FORMAT_X86_64 } from "../../src/engine/layout.js";
 import { liveDomains } from "../oracle/engine-state.js";
-import { encoderOf } from "../oracle/reference/encode.js";
 import { R, RW, W } from "./engine-fixture.js";
 
 export { R, RW, W };
@@ -92,49 +93,10 @@ export function childOf({ fd, devs }: Spaces, parent: number, devices: readonly 
   return ioasid;
 }
 
-const ADDRESS = 0xffff_ffff_f000n;
-
-/** A guest's page table of 4-KiB tables, in RAM that the guest has at the same address as the process has at HVA. */
-export class GuestPages {
-  #next: bigint;
-
-  /** Tables are taken from `root` on. */
-  constructor(private readonly host: SimulatedHost, private readonly format: number, readonly root = 0x100000n, private readonly levels = 4) {
-    this.#next = root + K4;
-    host.process.bytes(HVA + root, 4096).fill(0);
-  }
-
-  map(iova: bigint, gpa: bigint, perm = RW, level = 0): void {
-    const leaf = { address: gpa, lg2: 12 + 9 * level, perm, user: true, accessed: true, dirty: true };
-    this.#write(this.#entry(iova, level), encoderOf(this.format).leaf(level, leaf));
-  }
-
-  clear(iova: bigint, level = 0): void {
-    this.#write(this.#entry(iova, level), 0n);
-  }
-
-  /** Guest address of the entry, below tables that are made when they are missing. */
-  #entry(iova: bigint, level: number): bigint {
-    let table = this.root;
-    for (let at = this.levels - 1; ; at--) {
-      const entry = table + ((iova >> BigInt(12 + 9 * at)) & 511n) * 8n;
-      if (at === level) return entry;
-      if (this.#word(entry).getBigUint64(0, true) === 0n) {
-        this.host.process.bytes(HVA + this.#next, 4096).fill(0);
-        this.#write(entry, encoderOf(this.format).table(this.#next, at, at - 1));
-        this.#next += K4;
-      }
-      table = this.#word(entry).getBigUint64(0, true) & ADDRESS;
-    }
-  }
-
-  #word(gpa: bigint): DataView {
-    const { buffer, byteOffset } = this.host.process.bytes(HVA + gpa, 8);
-    return new DataView(buffer, byteOffset, 8);
-  }
-
-  #write(gpa: bigint, word: bigint): void {
-    this.#word(gpa).setBigUint64(0, word, true);
+/** A guest's page table of 4-KiB tables, in RAM that the guest has at the same address as the process has at HVA; tables are taken from `root` on. */
+export class GuestPages extends Pages {
+  constructor(host: SimulatedHost, format: number, root = 0x100000n, levels = 4) {
+    super(new GuestRam(host, { hva: HVA, first: root }), format === FORMAT_X86_64 ? "x86-64" : "aarch64-stage1", levels);
   }
 }
 

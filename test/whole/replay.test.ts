@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { afterAll, describe, expect, it } from "vitest";
+import { alteredAnswers, pasidTrace } from "../unit/pasid-trace.js";
 
 const BUNDLED = "traces/vtd-legacy-strict-nvme.trace.gz";
 const TRACES = [BUNDLED, ...readdirSync("test/traces").filter((name) => name.endsWith(".gz")).map((name) => `test/traces/${name}`)];
@@ -84,6 +85,29 @@ describe("on worker threads", () => {
     expect(JSON.parse(one!.stdout).mismatches).toBe(38_600);
   });
 
+  it("a trace with PASIDs: every answer is as it should be, and altered ones are found", () => {
+    const right = pasidTrace(5, 6000);
+    const { text: wrong, altered } = alteredAnswers(right, 11);
+    for (const threads of ["0", "2"]) {
+      const [run, other] = [right, wrong].map((trace) => ioasid(["replay", "--json", "--threads", threads, "-"], trace));
+      expect(run).toMatchObject({ status: 0, stderr: "" });
+      expect(JSON.parse(run!.stdout)).toMatchObject({ iommu: "vtd-scalable", mismatches: 0, requests: right.match(/^dma/gm)!.length, faults: right.match(/fault:/g)!.length });
+      expect(other!.status).toBe(3);
+      const { mismatches, firstMismatches } = JSON.parse(other!.stdout) as { mismatches: number; firstMismatches: { line: number }[] };
+      expect(mismatches).toBe(altered.length);
+      expect(altered).toEqual(expect.arrayContaining(firstMismatches.map(({ line }) => line)));
+    }
+  });
+
+  it("a trace with more PASIDs than a host has routes by default", () => {
+    const pairs = Array.from({ length: 4500 }, (_, n) => [`0x${(n % 90).toString(16)}`, 1 + Math.floor(n / 90)]);
+    const attaches = pairs.map(([rid, pasid]) => `attach\t1\t${rid}\t${pasid}\n`).join("");
+    const requests = pairs.map(([rid, pasid]) => `dma\t${rid}\t${pasid}\t0x1000\t0x8\tr\t0x5000\n`).join("");
+    const run = ioasid(["replay", "--json", "-"], `# ioasid-trace 1\nmap\t1\t0x1000\t0x5000\t0x1000\trw\n${attaches}${requests}`);
+    expect(run.stderr).toBe("");
+    expect(JSON.parse(run.stdout)).toMatchObject({ requests: 4500, mismatches: 0 });
+  });
+
   it("several runs, and a table with a line a port", () => {
     const run = ioasid(["replay", "--threads", "2", "--repeat", "2"]);
     expect(run.status).toBe(0);
@@ -161,7 +185,7 @@ describe("a bad trace fails with 1, its line and the reason", () => {
     ["cut in a line", `${head}attach\t1\t0x20\nmap\t1\t0x1000\t0x50`, "line 3"],
     ["no trace", "hello\n", "line 1"],
     ["empty", "", "line 1"],
-    ["PASID", `${head}dma\t0x20\t5\t0x1000\t0x4\tr\tfault:x\n`, "PASID"],
+    ["PASID on a host without", `${head}# source: intel-iommu\nattach\t1\t0x20\t5\n`, "VFIO_ATTACH_IOASID: EOPNOTSUPP"],
     ["detach of what is not attached", `${head}detach\t1\t0x20\n`, "line 2"],
     ["iova wider than the IOMMU's", `${head}attach\t1\t0x20\nmap\t1\t0x1000000000000\t0x5000\t0x1000\tr\n`, "IOASID_DMA_MAP"],
   ])("%s", (name, content, says) => {

@@ -93,7 +93,11 @@ describe("ioasid flows", () => {
       "RFC 5.1", "RFC 5.2", "double charge", "RFC 5.3", "RFC 5.4", "giova_ioasid = ioctl(ioasid_fd, IOASID_CREATE_NESTING, gpa_ioasid)",
       "gpa_ioasid (1)  kernel  0x0..0x3fffffff -> hva 0x40000000 rw  dev1, dev2  charged 1 GiB",
       "\u2514 giova_ioasid (2)  software-nested  0x2000..0x2fff -> gpa_ioasid 0x1000 rw", "charge of the process: 1,048,580 KiB",
-      "x86-64, level 0", "! IOASID_DMA_MAP: ENOMEM (12)",
+      "x86-64, level 0", "! IOASID_DMA_MAP: ENOMEM (12)", "RFC 5.5", "work1 = enqcmd(kvm_fd, mdev1, 17, 64 bytes)",
+      "RFC 5.6", "read1 = dev1 reads 8 bytes at 0x2000 with PASID 17", "| waiting for ioasid_fd's answer: 2 groups of page requests",
+      '= { kind: "request", cookie: 1, ioasid: 2,', "refused: page-request-invalid", '= { kind: "overflow", dropped: ',
+      "RFC 5.7", "the guest's PASID table at gpa_ioasid 0x20000, vtd-scalable", "refused: pasid-range",
+      "mdev1 PASID 17, mdev2 PASID 17", "gva_ioasid2 0x2000 -> gpa_ioasid 0x3000 -> hva 0x40003000",
     ]) expect(run.stdout).toContain(text);
   });
 
@@ -111,7 +115,7 @@ describe("ioasid flows", () => {
   });
 
   it("names what there is when asked for another", () => {
-    expect(ioasid(["flows", "5.9"])).toMatchObject({ status: 2, stdout: "", stderr: expect.stringContaining("there are 5.1, 5.2, 5.3, 5.4") });
+    expect(ioasid(["flows", "5.9"])).toMatchObject({ status: 2, stdout: "", stderr: expect.stringContaining("there are 5.1, 5.2, 5.3, 5.4, 5.5, 5.6, 5.7") });
   });
 });
 
@@ -121,6 +125,9 @@ describe("examples", () => {
     ["flow-5-2", ["charged: 1 GB and 4096 bytes", "charged: 1 GB and 0 bytes", "in between:            dev2 (label 2): read of iova 0x1000 refused: blocked"]],
     ["flow-5-3", ["as is GPA 0x1000: 0x100001000", "0 by the child", "not-present", "write-denied", "mapped elsewhere:   3333333333333333"]],
     ["flow-5-4", ["of these kinds: x86-64", "0x1027: accessed", "0x1067: dirty", "dev2 reads 3333333333333333", "at stage 2", "at stage 1, level 0"]],
+    ["flow-5-5", ["of type 8, mdev on dsa0; the CPU must translate its PASIDs: true", "{ accepted: true }", 'done, 13 bytes: the process has "shared by SVA"', "why: 'pasid-translation'", "refused at 0x3000 after 4096 bytes"]],
+    ["flow-5-7", ["the guest's vtd-scalable table", "smmuv3: the guest's smmuv3-cd table", "the guest's amd-gcr3 table", "PASID 40: other\n  PASID 41: dev1 (label 1)", "the guest has removed PASID 1"]],
+    ["page-faults", ["cookie 1, more of the group follow", "w of 0x40005000, PASID 17, cookie 2", "done: 100 bytes\ncopy 100 bytes from 0x40000fd0 to 0x40004fd0\ndone", "refused at 0x40010000, after 4096 bytes"]],
     ["qemu-shadow", ["3 mapped, 0 unmapped, 0 refused", "1 mapped, 1 unmapped, 0 refused", "0 mapped, 0 unmapped, 1 refused", "charged: 1073741824 bytes"]],
   ])("%s runs and says what happened", (name, says) => {
     const run = node([`examples/${name}.mjs`]);
@@ -129,6 +136,6 @@ describe("examples", () => {
   });
 
   it("are all tried", () => {
-    expect(readdirSync("examples").sort()).toEqual(["flow-5-1.mjs", "flow-5-2.mjs", "flow-5-3.mjs", "flow-5-4.mjs", "machine.mjs", "qemu-shadow.mjs"]);
+    expect(readdirSync("examples").sort()).toEqual(["flow-5-1.mjs", "flow-5-2.mjs", "flow-5-3.mjs", "flow-5-4.mjs", "flow-5-5.mjs", "flow-5-7.mjs", "lib", "machine.mjs", "page-faults.mjs", "qemu-shadow.mjs"]);
   });
 });

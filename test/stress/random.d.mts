@@ -1,0 +1,1 @@
+export function randomBelow(seed: number): (n: number) => number;
