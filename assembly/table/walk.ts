@@ -1,5 +1,5 @@
 // The exact walker: one address, every entry on the way, and the reason if it ends in a fault. It serves the lanes that the
-// batch walker gave up, two-stage domains, and tools. It only reads. Conditions are judged in the manuals' order: absent,
+// batch walkers gave up, domains that none serves, and tools. It only reads. Conditions are judged in the manuals' order: absent,
 // reserved or beyond the output width, accessed flag, permission, and each level before the next.
 // Imports layout, memory, fault, request, the format contract; knows no format.
 import {
