@@ -313,7 +313,9 @@ describe("a space that asks for pages", () => {
   it("and is managed by the kernel can be filled on demand", async () => {
     const it = await asking();
     it.fd.faults.onRecord = (record) => {
-      const { cookie, ioasid, iova } = asRequest(record);
+      // The probes below are events.
+      if (record.kind !== "request") return;
+      const { cookie, ioasid, iova } = record;
       it.map(ioasid, iova & ~0xfffn, HVA + (iova & ~0xfffn));
       it.fd.pageResponse({ cookie, code: SUCCESS });
     };

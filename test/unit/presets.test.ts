@@ -4,7 +4,7 @@ import { createHost, IOASID_DMA_MAP_FLAG_READ, type IommuOptions } from "../../s
 import { modelOf } from "../../src/iommu/model.js";
 import { chosenIommu } from "../../src/cli/iommu-options.js";
 import { recordedOn } from "../../src/trace/recorded-on.js";
-import type { Trace } from "../../src/trace/trace.js";
+import { NO_PASID, type Trace } from "../../src/trace/trace.js";
 
 const HVA = 1n << 30n;
 
@@ -121,7 +121,7 @@ describe("a space", () => {
 });
 
 describe("the IOMMU that a trace was recorded on", () => {
-  const trace = (lines: Record<string, string>): Trace => ({ header: new Map(Object.entries(lines)) }) as unknown as Trace;
+  const trace = (lines: Record<string, string>): Trace => ({ header: new Map(Object.entries(lines)), pasid: new Uint32Array(1).fill(NO_PASID) }) as unknown as Trace;
   it.each([
     [{}, {}], [{ source: "v86 with a virtio-iommu device" }, {}],
     [{ source: "QEMU amd-iommu" }, { preset: "amd" }],
