@@ -6,6 +6,7 @@ import { rows as anchor } from "./rows/anchor.mjs";
 import { rows as calls } from "./rows/calls.mjs";
 import { rows as coldWalk } from "./rows/cold-walk.mjs";
 import { rows as dma } from "./rows/dma.mjs";
+import { rows as faults } from "./rows/faults.mjs";
 import { rows as formatWalk } from "./rows/format-walk.mjs";
 import { rows as generic } from "./rows/generic.mjs";
 import { rows as iotlbHit } from "./rows/iotlb-hit.mjs";
@@ -23,5 +24,5 @@ import { rows as threads } from "./rows/threads.mjs";
 
 export const ROWS = [
   ...iotlbHit, ...coldWalk, ...mixedWalk, ...pipeline, ...formatWalk, ...generic, ...slot, ...scalar, ...map, ...mapLists, ...calls,
-  ...shadow, ...parentChange, ...protocol, ...threads, ...dma, ...replay, ...anchor,
+  ...shadow, ...parentChange, ...protocol, ...threads, ...dma, ...faults, ...replay, ...anchor,
 ];

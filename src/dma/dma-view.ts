@@ -3,43 +3,37 @@
 import { EngineError } from "../engine/errors.js";
 import type { EngineAccess } from "../engine/access.js";
 import { HOST_THREAD } from "../engine/layout.js";
-import type { Port } from "../engine/port.js";
+import type { Port, RawFault } from "../engine/port.js";
 import { IoctlError } from "../uapi/errno.js";
-import { type Access, type Attempt, DmaAccess, type Requester } from "./dma-access.js";
-import { DmaFault, type DmaFaultReason } from "./dma-fault.js";
+import { type Access, DmaAccess, type Requester } from "./dma-access.js";
+import { DmaFault, type DmaFaultDetails, type DmaFaultReason } from "./dma-fault.js";
 import { checkWait, PageRequests, type PageWait, Tries } from "./page-requests.js";
 
 export type { Access } from "./dma-access.js";
 
-function checkIova(call: string, iova: unknown): bigint {
-  const value = typeof iova === "number" && Number.isSafeInteger(iova) ? BigInt(iova) : iova;
-  if (typeof value === "bigint" && value >= 0n && value < 1n << 64n) return value;
+function checkIova(call: string, iova: unknown): bigint | number {
+  if (typeof iova === "number" && Number.isSafeInteger(iova) && iova >= 0) return iova;
+  if (typeof iova === "bigint" && iova >= 0n && iova < 1n << 64n) return iova;
   throw new EngineError("BAD_ARGUMENT", `${call} wants an address of 64 bits, not ${String(iova)}`, "iova", iova);
 }
 
-function reading(call: string, iova: unknown, bytes: Uint8Array): Attempt {
-  return {
-    iova: checkIova(call, iova), length: bytes.length, access: "r",
-    move: (memory, offset, at, length) => {
-      if (offset < 0) bytes.fill(0, at, at + length);
-      else bytes.set(memory.subarray(offset, offset + length), at);
-    },
-  };
+function lowOf(iova: bigint | number): number {
+  return typeof iova === "number" ? iova >>> 0 : Number(iova & 0xffffffffn);
 }
 
-function writing(call: string, iova: unknown, bytes: Uint8Array): Attempt {
+function highOf(iova: bigint | number): number {
+  return typeof iova === "number" ? Math.floor(iova / 2 ** 32) : Number(iova >> 32n);
+}
+
+function checkBytes(call: string, bytes: Uint8Array): void {
   if (!(bytes instanceof Uint8Array)) throw new EngineError("BAD_ARGUMENT", `${call} wants a Uint8Array`, "bytes", bytes);
-  return {
-    iova: checkIova(call, iova), length: bytes.length, access: "w",
-    move: (memory, offset, at, length) => memory.set(bytes.subarray(at, at + length), offset),
-  };
 }
 
-function because(fault: DmaFault, reason: DmaFaultReason): DmaFault {
-  return new DmaFault({ ...fault, reason });
+function because(refusal: DmaFaultDetails, reason: DmaFaultReason): DmaFault {
+  return new DmaFault({ ...refusal, reason });
 }
 
-function wouldDeadlock(call: string, { iova }: DmaFault): IoctlError {
+function wouldDeadlock(call: string, { iova }: DmaFaultDetails): IoctlError {
   const hint = "await `read` or `write` there, outside of sections";
   return new IoctlError("EDEADLK", call, `the page at iova 0x${iova.toString(16)} has to be asked for, and this thread has to answer`,
     { field: "iova", value: iova, hint });
@@ -73,12 +67,12 @@ export class DmaView {
    * for a bad argument.
    */
   translate(iova: bigint | number, access: Access = "r"): bigint {
-    const address = checkIova("translate", iova);
+    checkIova("translate", iova);
     if (access !== "r" && access !== "w") {
       throw new EngineError("BAD_ARGUMENT", `translate wants "r" or "w", not ${String(access)}`, "access", access);
     }
-    const answer = this.#access.translate(address, access);
-    if (answer instanceof DmaFault) throw this.#final(answer);
+    const answer = this.#access.translate(lowOf(iova), highOf(iova), access);
+    if (typeof answer !== "bigint") throw this.#final(answer);
     return answer;
   }
 
@@ -88,25 +82,27 @@ export class DmaView {
    */
   readSync(iova: bigint | number, into: number | Uint8Array): Uint8Array {
     const bytes = this.#target("readSync", into);
-    this.#once(reading("readSync", iova, bytes));
+    this.#once(checkIova("readSync", iova), bytes, "r");
     return bytes;
   }
 
   /** Writes all of `bytes`. Throws DmaFault, with nothing written, if any part is refused. */
   writeSync(iova: bigint | number, bytes: Uint8Array): void {
-    this.#once(writing("writeSync", iova, bytes));
+    checkBytes("writeSync", bytes);
+    this.#once(checkIova("writeSync", iova), bytes, "w");
   }
 
   /** As readSync; but what pages could mend is asked for, and once they are there the access starts over. */
   async read(iova: bigint | number, into: number | Uint8Array): Promise<Uint8Array> {
     const bytes = this.#target("read", into);
-    await this.#patiently(reading("read", iova, bytes));
+    await this.#patiently(checkIova("read", iova), bytes, "r");
     return bytes;
   }
 
   /** As writeSync, and waits as `read` does. */
   async write(iova: bigint | number, bytes: Uint8Array): Promise<void> {
-    await this.#patiently(writing("write", iova, bytes));
+    checkBytes("write", bytes);
+    await this.#patiently(checkIova("write", iova), bytes, "w");
   }
 
   /**
@@ -115,53 +111,63 @@ export class DmaView {
    */
   readBlocking(iova: bigint | number, into: number | Uint8Array): Uint8Array {
     const bytes = this.#target("readBlocking", into);
-    this.#standing("readBlocking", reading("readBlocking", iova, bytes));
+    this.#standing("readBlocking", checkIova("readBlocking", iova), bytes, "r");
     return bytes;
   }
 
   /** As `write`, on a thread that may stand still meanwhile. Throws as readBlocking. */
   writeBlocking(iova: bigint | number, bytes: Uint8Array): void {
-    this.#standing("writeBlocking", writing("writeBlocking", iova, bytes));
+    checkBytes("writeBlocking", bytes);
+    this.#standing("writeBlocking", checkIova("writeBlocking", iova), bytes, "w");
   }
 
-  #once(attempt: Attempt): void {
-    const fault = this.#access.make(attempt);
-    if (fault !== undefined) throw this.#final(fault);
+  #once(iova: bigint | number, bytes: Uint8Array, access: Access): void {
+    const refusal = this.#access.make(lowOf(iova), highOf(iova), bytes, access);
+    if (refusal !== undefined) throw this.#final(refusal);
   }
 
-  async #patiently(attempt: Attempt): Promise<void> {
+  async #patiently(iova: bigint | number, bytes: Uint8Array, access: Access): Promise<void> {
     const tries = new Tries(this.#requests.wait.retries);
-    for (let fault = this.#access.make(attempt); fault !== undefined; fault = this.#access.make(attempt)) {
-      const pause = this.#nextTry(fault, tries);
+    for (;;) {
+      const refusal = this.#access.make(lowOf(iova), highOf(iova), bytes, access);
+      if (refusal === undefined) return;
+      const pause = this.#nextTry(refusal, tries);
       if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
-      const refusal = await this.#requests.ask(this.#access.missing(attempt, fault.iova));
-      if (refusal !== undefined) throw because(fault, refusal);
+      const verdict = await this.#requests.ask(this.#missing(refusal, iova, bytes));
+      if (verdict !== undefined) throw because(refusal, verdict);
     }
   }
 
-  #standing(call: string, attempt: Attempt): void {
+  #standing(call: string, iova: bigint | number, bytes: Uint8Array, access: Access): void {
     const tries = new Tries(this.#requests.wait.retries);
-    for (let fault = this.#access.make(attempt); fault !== undefined; fault = this.#access.make(attempt)) {
-      const pause = this.#nextTry(fault, tries);
-      if (this.#thread === HOST_THREAD || this.#port.inSection) throw wouldDeadlock(call, fault);
+    for (;;) {
+      const refusal = this.#access.make(lowOf(iova), highOf(iova), bytes, access);
+      if (refusal === undefined) return;
+      const pause = this.#nextTry(refusal, tries);
+      if (this.#thread === HOST_THREAD || this.#port.inSection) throw wouldDeadlock(call, refusal);
       if (pause > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, pause);
-      const refusal = this.#requests.askBlocking(this.#access.missing(attempt, fault.iova));
-      if (refusal !== undefined) throw because(fault, refusal);
+      const verdict = this.#requests.askBlocking(this.#missing(refusal, iova, bytes));
+      if (verdict !== undefined) throw because(refusal, verdict);
     }
+  }
+
+  /** What is missing from there on to the end of the access. */
+  #missing({ iova: first, access }: DmaFaultDetails, iova: bigint | number, bytes: Uint8Array): RawFault[] {
+    return this.#access.missing(first, BigInt(iova) + BigInt(bytes.length), access);
   }
 
   /** Milliseconds to wait before the next try. Throws the fault when there is none. */
-  #nextTry(fault: DmaFault, tries: Tries): number {
-    if (!fault.recoverable || !this.#mayAsk) throw this.#final(fault);
-    const pause = tries.next(fault.iova);
-    if (pause === undefined) throw because(fault, "page-request-retries");
+  #nextTry(refusal: DmaFaultDetails, tries: Tries): number {
+    if (!refusal.recoverable || !this.#mayAsk) throw this.#final(refusal);
+    const pause = tries.next(refusal.iova);
+    if (pause === undefined) throw because(refusal, "page-request-retries");
     return pause;
   }
 
   /** The access is over: its fault, which is reported. */
-  #final(fault: DmaFault): DmaFault {
+  #final(refusal: DmaFaultDetails): DmaFault {
     if (this.#access.record !== undefined) this.#requests.report(this.#access.record);
-    return fault;
+    return new DmaFault(refusal);
   }
 
   #target(call: string, into: number | Uint8Array): Uint8Array {

@@ -35,6 +35,7 @@ export class EngineAccess {
 
   #view = new Uint32Array(0);
   #signed = new Int32Array(0);
+  #bytes: Uint8Array = new Uint8Array(0);
   #faultQueue: FaultQueue | undefined;
   #stalls: Stalls | undefined;
 
@@ -42,6 +43,12 @@ export class EngineAccess {
   words32(): Uint32Array {
     if (this.#view.buffer !== this.memory.buffer) this.#view = new Uint32Array(this.memory.buffer);
     return this.#view;
+  }
+
+  /** The memory as bytes. @internal */
+  bytes(): Uint8Array {
+    if (this.#bytes.buffer !== this.memory.buffer) this.#bytes = new Uint8Array(this.memory.buffer);
+    return this.#bytes;
   }
 
   /** The same, for Atomics. @internal */
