@@ -130,7 +130,7 @@ export const TRANSLATION = [
   },
   {
     name: "attach: a moved route keeps the address rule of the table that it led to before", peer: "missed", tests: IOTLB,
-    edits: [edit("route", "  setRule(engine, domain, route);\n", "")],
+    edits: [edit("attach", "  setRule(engine, domain, route);\n", "")],
   },
   {
     name: "IOTLB: a new domain may take the ids of the one before", tests: IOTLB,
