@@ -1,6 +1,8 @@
-// Defects in reading, publishing and dropping the entries of PASID tables.
+// Defects in reading, publishing and dropping the entries of PASID tables, and in which refusals devices may ask for pages.
 const edit = (file, find, replace) => ({ file: `assembly/${file}.ts`, find, replace });
 const TABLES = ["test/unit/engine-pasid-tables.test.ts"];
+const FAULTS = ["test/unit/engine-fault-queue.test.ts"];
+const RECOVERY = ["assembly/__tests__/fault.spec.ts"];
 const DECODERS = ["test/unit/pasid-decoders-property.test.ts"];
 
 export const PASIDS = [
@@ -46,5 +48,13 @@ export const PASIDS = [
   {
     name: "pasid: stage 2's refusal of a table does not name the address", tests: TABLES,
     edits: [edit("pasid/entry", "    store<u64>(walk, address, WALK_IPA);\n", "")],
+  },
+  {
+    name: "page request: a page is asked for that stage 2 lacks", tests: FAULTS,
+    edits: [edit("translate", "  return !(flags & DOMAIN_NESTED) || load<u32>(walk, WALK_STAGE) == 1;", "  return true;")],
+  },
+  {
+    name: "page request: a page is asked for where an entry has reserved bits", tests: RECOVERY,
+    edits: [edit("fault", "reason >= REASON_READ_DENIED && reason <= REASON_EXECUTE_DENIED", "reason >= REASON_READ_DENIED && reason <= REASON_RESERVED")],
   },
 ];

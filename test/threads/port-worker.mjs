@@ -86,6 +86,26 @@ const JOBS = {
   },
 
   /**
+   * One access for each message, a method of its view and the arguments, until it is told to end: each is begun when its message
+   * comes, and what becomes of it is posted with the message's number.
+   */
+  accesses({ engine, device, port, signal, wait }) {
+    const dma = connectDevice(engine, device, port).dma(wait);
+    const ended = ({ n }, answer) => parentPort.postMessage({ n, ...answer });
+    const begin = async ({ method, args, section }) => {
+      if (section) return port.batch(() => dma[method](...args));
+      return dma[method](...args);
+    };
+    parentPort.on("message", (message) => {
+      begin(message).then(
+        (bytes) => ended(message, { bytes: bytes && [...bytes] }),
+        ({ reason, code, errno, message: text }) => ended(message, { refused: reason ?? errno ?? code ?? text }),
+      );
+    });
+    tell(signal, INSIDE);
+  },
+
+  /**
    * Asks for random PASIDs in sections until told; words 2 + n of signal say what PASID n's last finished change led to. Inside a
    * section that, or the change that now waits for it, is what an answer may be.
    */
