@@ -75,9 +75,9 @@ export class PageRequests {
   }
 
   /**
-   * The group that waits for an answer; undefined when nothing is missing any more, or there is no room for one more, or for the last of its requests: then the
-   * device does what it does after an answer of Success, which is what the hardware gives it. VT-d 7.4 (page request queue
-   * overflow), SMMUv3 8.1 (PRI queue overflow).
+   * The group that waits for an answer; undefined when nothing is missing any more, or there is no room for one more, or for the last of
+   * its requests: then the device does what it does after an answer of Success, which is what the hardware gives it. VT-d 7.4 (page
+   * request queue overflow), SMMUv3 8.1 (PRI queue overflow).
    */
   #send(refusals: readonly RawFault[]): number | undefined {
     if (refusals.length === 0) return undefined;

@@ -34,7 +34,7 @@ export class Engine extends EngineAccess {
   readonly frames: number;
   readonly #module: WebAssembly.Module;
   readonly #arena: { first: number; last: number };
-  readonly #removals = new Removals(this, () => this.settle());
+  readonly #removals = new Removals(this);
 
   private constructor(place: Placement, module: WebAssembly.Module, exports: EngineExports, frames: number) {
     super(place.memory, place.shared, place.arenaOffset, L.HOST_THREAD, exports);
@@ -188,7 +188,9 @@ export class Engine extends EngineAccess {
 
   /** L.STATUS_OK, or unchanged: L.STATUS_IN_SECTION, L.STATUS_ATTACHED (a route still leads there). */
   destroyDomain(domain: number): number {
-    return this.#settled(this.exports.destroyDomain(this.address, domain));
+    const status = this.#settled(this.exports.destroyDomain(this.address, domain));
+    if (status === L.STATUS_OK) this.#removals.forget(domain);
+    return status;
   }
 
   /** New IOTLB ids: nothing cached of the domain is used any more. L.STATUS_OK, or unchanged: L.STATUS_IN_SECTION. */

@@ -12,7 +12,7 @@ export const PAGE_RESPONSE_FAILURE = 2;
 
 const GENERATIONS = 2 ** (32 - L.STALL_STATE_BITS);
 
-/** What waits on this thread, by group; woken by an answer that is given on it too. One for each memory. */
+/** What waits on this thread, by the word of its place; woken by an answer that is given on it too. Engines may share a memory. */
 const waitingHere = new WeakMap<WebAssembly.Memory, Map<number, () => void>>();
 
 export class Stalls {
@@ -53,7 +53,7 @@ export class Stalls {
     const state = Atomics.load(words, at);
     if (!this.#isOf(state, group) || (state & (2 ** L.STALL_STATE_BITS - 1)) !== L.STALL_WAITS) return false;
     if (Atomics.compareExchange(words, at, state, state - L.STALL_WAITS + L.STALL_ANSWERED + code) !== state) return false;
-    this.#waiting.get(group)?.();
+    this.#waiting.get(at)?.();
     Atomics.notify(words, at);
     return true;
   }
@@ -99,14 +99,15 @@ export class Stalls {
   /** Resolves when the state may be another one. */
   #changes(group: number, state: number, ms: number): Promise<void> {
     if (this.#engine.thread !== L.HOST_THREAD) return wordChanges(this.#engine.signedWords(), this.#at + this.#place(group), state, ms);
+    const at = this.#at + this.#place(group);
     return new Promise((resolve) => {
       const timer = ms === Infinity ? undefined : setTimeout(() => done(), Math.min(ms, 2 ** 31 - 1));
       const done = (): void => {
         clearTimeout(timer);
-        this.#waiting.delete(group);
+        this.#waiting.delete(at);
         resolve();
       };
-      this.#waiting.set(group, done);
+      this.#waiting.set(at, done);
     });
   }
 

@@ -112,6 +112,7 @@ export class FaultQueue {
       const details = { field: "onRecord", value: callback, hint: "or undefined" };
       throw new IoctlError("EINVAL", "faults.onRecord", `it must be a function, not ${show(callback)}`, details);
     }
+    if (this.#closed) return;
     this.#callback = callback;
     this.arrived();
   }

@@ -32,7 +32,7 @@ export const FAULT_RING_FLAG_LAST = 2;
 export interface FaultRingView {
   /** Records that it holds at most. */
   readonly depth: number;
-  /** Records put in, and taken out, since it was made. */
+  /** `tail` counts the records taken; `head` goes back when an answer, or a detach, takes unread requests out. */
   readonly head: number;
   readonly tail: number;
   /** The number at a byte offset, slot * 64 + FAULT_RING_*. Throws RangeError outside the ring. */

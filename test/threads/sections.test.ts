@@ -211,6 +211,49 @@ describe("no deadlock", () => {
     expect(ioasidFd.getInfo({ ioasid })).toMatchObject({ mappings: 0, locked: 0n });
   });
 
+  it("an unmap of a space with a child that stalls at the child's table is made again for both", async () => {
+    const host = await createHost({ memory: SHARED });
+    host.process.mmap({ hva: 0n, size: 0x100000n });
+    const ioasidFd = host.open("/dev/ioasid");
+    const deviceFd = host.open("/dev/vfio/devices/dev1");
+    deviceFd.bindIoasidFd({ ioasidFd });
+    const parent = ioasidFd.alloc();
+    deviceFd.attachIoasid({ ioasid: parent });
+    const child = ioasidFd.createNesting({ parent });
+    deviceFd.attachIoasid({ ioasid: child });
+    ioasidFd.dmaMap({ ioasid: parent, iova: 0x1000n, vaddr: 0n, size: 0x2000n });
+    ioasidFd.dmaMap({ ioasid: child, iova: 0x8000n, vaddr: 0x1000n, size: 0x1000n });
+    const reader = await start(host.engine, "hold", { route: host.engine.route(0x20), iova: 0x8000, milliseconds: 20_000 });
+    const again = (): unknown => ioasidFd.dmaUnmap({ ioasid: parent, iova: 0x1000n, size: 0x2000n });
+    expect(again).toThrow(expect.objectContaining({ errno: "ETIMEDOUT" }));
+    reader.tell();
+    expect(again()).toEqual({ size: 0x2000n });
+    expect(ioasidFd.getInfo({ ioasid: parent })).toMatchObject({ mappings: 0, locked: 0n });
+  });
+
+  it("what was removed in one domain before a port stalled is not forgotten by an unmap in another", async () => {
+    const { engine, domain, reader } = await held(20_000);
+    const other = engine.createDomain(VTD48);
+    expect(() => engine.unmap(domain, 0x1000n, 0x1fffn)).toThrow(expect.objectContaining({ code: "PORT_STALLED" }));
+    reader.tell();
+    expect(engine.unmap(other, 0x1000n, 0x1fffn)).toBe(0n);
+    expect(engine.unmap(domain, 0x1000n, 0x1fffn)).toBe(0x1000n);
+    expect(engine.unmap(domain, 0x1000n, 0x1fffn)).toBe(0n);
+  });
+
+  it("an unmap that is made again removes what was mapped meanwhile, in a domain that took the place of the first too", async () => {
+    const { engine, port, domain, route, reader } = await held(20_000);
+    expect(() => engine.unmap(domain, 0x1000n, 0x1fffn)).toThrow(expect.objectContaining({ code: "PORT_STALLED" }));
+    reader.tell();
+    expect(engine.blockRoute(route)).toBe(L.STATUS_OK);
+    expect(engine.destroyDomain(domain)).toBe(L.STATUS_OK);
+    expect(engine.createDomain(VTD48)).toBe(domain);
+    expect(engine.map(domain, 0x1000n, 0x1fffn, 0x5000n, RW)).toBe(L.STATUS_OK);
+    expect(engine.attachRoute(route, domain)).toBe(L.STATUS_OK);
+    expect(engine.unmap(domain, 0x1000n, 0x1fffn)).toBe(0x1000n);
+    expect(port.translateHalves(0x1000, 0, route, R)).toBe(false);
+  });
+
   it("an engine in unshared memory has no ports on other threads, and says what it would need", async () => {
     const { engine } = await unsharedFixture();
     expect(() => engine.token()).toThrow(expect.objectContaining({ code: "NO_THREADS", field: "memory.shared" }));

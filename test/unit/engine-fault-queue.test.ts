@@ -13,6 +13,20 @@ const FAULT: RawFault = {
 
 const world = (shared: boolean) => fixture(VTD48, { memory: { ram: 1 << 20, arena: 8 << 20, shared }, faultQueue: { records: 8, stalls: 8 } });
 
+it("accesses of two engines in one memory wait for their own answers, whatever the numbers of their groups", async () => {
+  const adopt = new WebAssembly.Memory({ initial: 64 });
+  const small = { ports: { count: 2, iotlbSets: 4, lanes: 16, faults: 4 }, faultQueue: { records: 8, stalls: 8 } };
+  const engineAt = (offset: number) => fixture(VTD48, { ...small, memory: { adopt, arena: { offset, length: 1 << 20 } } });
+  const both = [new Stalls((await engineAt(1 << 20)).engine), new Stalls((await engineAt(2 << 20)).engine)];
+  const groups = both.map((stalls) => stalls.open()!);
+  expect(groups[0]).toBe(groups[1]);
+  const begun = performance.now();
+  const answers = both.map((stalls, n) => stalls.wait(groups[n]!, 3000));
+  both.forEach((stalls, n) => stalls.answer(groups[n]!, n));
+  expect(await Promise.all(answers)).toEqual([PAGE_RESPONSE_SUCCESS, PAGE_RESPONSE_INVALID]);
+  expect(performance.now() - begun).toBeLessThan(2000);
+});
+
 describe.each([["unshared", false], ["shared", true]])("in %s memory", (_name, shared) => {
   it("the queue gives records back whole and in order, events and requests", async () => {
     const queue = new FaultQueue((await world(shared)).engine);

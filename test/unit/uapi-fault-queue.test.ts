@@ -282,6 +282,15 @@ describe("reading", () => {
     refusal(() => fd.faults.read(), "EBADF");
   });
 
+  it("nobody is called once the fd is closed, with what was left unread either", async () => {
+    const { fd, dev2 } = await bound();
+    dev2.event(0x7000n);
+    fd.close();
+    const heard: unknown[] = [];
+    fd.faults.onRecord = (record) => heard.push(record);
+    expect([heard, fd.faults.onRecord]).toEqual([[], undefined]);
+  });
+
   it("the ring itself shows what is unread, at the documented offsets", async () => {
     const { fd, dev2, child, labels } = await bound();
     const { ring } = fd.faults;
