@@ -61,9 +61,6 @@ export class Device {
   /** Of DMA without a PASID of the user's. */
   readonly requester: Requester;
   binding: Binding | undefined;
-  /** The device that an mdev is a share of, and the shares of this one. */
-  whole: Device | undefined;
-  readonly shares: Device[] = [];
   /** Takes work that ENQCMD brings: the device model's. False when it has no room. */
   portal: ((descriptor: Uint8Array, ppasid: number) => boolean) | undefined;
   /** The spaces that it is attached to without a PASID: each but the first is nested on the one before. The last one counts. */

@@ -22,7 +22,7 @@ export class VfioGroupFd extends OpenFile<"group"> implements Calls<"group"> {
     this.#openDevice = openDevice;
   }
 
-  /** A new fd of a device of the group, as opening its own file makes. @throws IoctlError EBADF, EINVAL, ENODEV (not in the group). */
+  /** A new fd of a device of the group, as opening its own file makes. @throws IoctlError EBADF, EINVAL, ENODEV (not in the group), EBUSY (the host's driver has it). */
   getDeviceFd(arg: GroupGetDeviceFd): VfioDeviceFd {
     this.use(GET_DEVICE_FD);
     checkStruct(GET_DEVICE_FD, arg);

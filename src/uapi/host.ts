@@ -61,6 +61,7 @@ const ACCESS_MODE = 3;
 const DEVICES = "/dev/vfio/devices/";
 const GROUPS = "/dev/vfio/";
 const LAST_LABEL = 2 ** 32 - 1;
+const GET_DEVICE_FD = "VFIO_GROUP_GET_DEVICE_FD";
 /** Host-physical addresses end here when no IOMMU narrows them. */
 const HPA_WIDTH = 56;
 
@@ -80,8 +81,6 @@ export class Host {
       const group = this.#groups.get(String(spec.group)) ?? new Group(spec.group);
       this.#groups.set(String(spec.group), group);
       const device = new Device({ ...spec, ...identities.of(spec), iommu: iommus.get(spec.iommu)!, group });
-      device.whole = spec.parent === undefined ? undefined : this.#byName.get(spec.parent);
-      device.whole?.shares.push(device);
       this.#byName.set(spec.name, device);
     }
     const widths = [...iommus.values()].map(({ model }) => model.outputWidth);
@@ -110,7 +109,7 @@ export class Host {
     }
     if (path === "/dev/kvm") return this.#files.add((number) => new KvmFd(number, this.#files, (name) => this.#byName.get(name)));
     const device = this.#byName.get(partAfter(DEVICES, path));
-    if (device !== undefined) return this.#openDevice(this.#requireOwn(device));
+    if (device !== undefined) return this.#openDevice(this.#requireOwn("open", "path", path, device));
     const group = this.#groups.get(partAfter(GROUPS, path));
     if (group !== undefined) return this.#openGroup(group);
     const names = [...this.#byName.keys()].map((name) => DEVICES + name);
@@ -119,12 +118,12 @@ export class Host {
   }
 
   /** A device that is shared out as mdevs belongs to the host's own driver. */
-  #requireOwn(device: Device): Device {
+  #requireOwn(call: string, field: string, value: unknown, device: Device): Device {
     const mdev = this.devices().find(({ parent }) => parent === device.name);
     if (mdev === undefined) return device;
     const hint = `open one of its shares, as ${DEVICES}${mdev.name}`;
-    const details = { field: "path", value: DEVICES + device.name, conflict: { kind: "device", device: mdev.name }, hint } as const;
-    throw new IoctlError("EBUSY", "open", `the host's driver has ${device.name}`, details);
+    const details = { field, value, conflict: { kind: "device", device: mdev.name }, hint } as const;
+    throw new IoctlError("EBUSY", call, `the host's driver has ${device.name}`, details);
   }
 
   #openDevice(device: Device): VfioDeviceFd {
@@ -134,7 +133,7 @@ export class Host {
   /** A group has one user, so one fd at a time. */
   #openGroup(group: Group): VfioGroupFd {
     const open = this.#files.first((file) => file instanceof VfioGroupFd && file.group === group);
-    if (open === undefined) return this.#files.add((number) => new VfioGroupFd(number, this.#files, group, (device) => this.#openDevice(device)));
+    if (open === undefined) return this.#files.add((number) => new VfioGroupFd(number, this.#files, group, (device) => this.#openDevice(this.#requireOwn(GET_DEVICE_FD, "name", device.name, device))));
     const details = { field: "path", value: GROUPS + group.number, conflict: { kind: "group", group: group.number }, hint: "close that one" } as const;
     throw new IoctlError("EBUSY", "open", `group ${group.number} is open: ${GROUPS}${group.number} is fd ${open.number}`, details);
   }

@@ -55,18 +55,6 @@ export function pasidTableNeedsPdev(call: Call, ioasid: number, { name }: Device
   return new IoctlError("EINVAL", call.name, `${name} is a mediated device, and ioasid ${ioasid} is for a PASID table`, { field: "ioasid", value: ioasid, conflict, hint });
 }
 
-export function shareInUse(call: Call, ioasid: number, { name }: Device, share: Device): IoctlError {
-  const conflict = { kind: "device", device: share.name } as const;
-  const reason = `${share.name}, a share of ${name}, is attached: a PASID table would have its PASID too`;
-  return new IoctlError("EBUSY", call.name, reason, { field: "ioasid", value: ioasid, conflict, hint: "detach the share first" });
-}
-
-export function wholeHasTable(call: Call, { name }: Device, whole: Device, { number: ioasid }: Ioasid): IoctlError {
-  const conflict = { kind: "ioasid", ioasid } as const;
-  const reason = `${name} is a share of ${whole.name}, all of whose PASIDs the table of ioasid ${ioasid} has`;
-  return new IoctlError("EBUSY", call.name, reason, { field: "ioasid", value: ioasid, conflict, hint: `detach ${whole.name} from there first` });
-}
-
 /** What a PASID table leads from is every PASID: it cannot itself be reached with one. */
 export function pasidTableWithPasid(call: Call, { number: ioasid }: Ioasid): IoctlError {
   const conflict = { kind: "ioasid", ioasid } as const;

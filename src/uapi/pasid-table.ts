@@ -13,7 +13,7 @@ import { type Device, modelsOf } from "./device.js";
 import { inSection, withErrno } from "./engine-errno.js";
 import type { Ioasid } from "./ioasid.js";
 import { notMappedInParent } from "./nesting-errors.js";
-import { noPasidTable, notReadable, pasidTableNeedsPdev, shareInUse, wholeHasTable, withPasidAttached } from "./pasid-errors.js";
+import { noPasidTable, notReadable, pasidTableNeedsPdev, withPasidAttached } from "./pasid-errors.js";
 import {
   type Call, IOASID_UNBIND_PASID_TABLE, type PasidTableFormat, REQUESTS, type U64, VFIO_ATTACH_IOASID,
 } from "./requests.js";
@@ -81,24 +81,15 @@ export function createPasidDomain(call: Call, space: Ioasid, iommu: Iommu, { add
 
 /** At an attach: the device's IOMMU must read the table that is bound, and take it for this device. @throws IoctlError EINVAL, EBUSY. */
 export function requireTableServes(space: Ioasid, device: Device): void {
-  if (space.pasidTable === undefined) return requireNoTableOfWhole(device);
+  if (space.pasidTable === undefined) return;
   requireOwnRid(ATTACH, space.number, device);
   const [refusal] = refusalsOf(space.pasidTable, [device]);
   if (refusal !== undefined) throw notReadable(ATTACH, space.number, device.name, refusal);
 }
 
-/** The table has all PASIDs of the requester id: they must not be those of the shares of the device too. */
+/** The table has all PASIDs of the requester id, of which a mediated device is a share. */
 function requireOwnRid(call: Call, ioasid: number, device: Device): void {
   if (device.kind.kind !== "pdev") throw pasidTableNeedsPdev(call, ioasid, device);
-  const share = device.shares.find(({ rid, chain, pasids }) => rid === device.rid && (chain.length > 0 || pasids.size > 0));
-  if (share !== undefined) throw shareInUse(call, ioasid, device, share);
-}
-
-function requireNoTableOfWhole(device: Device): void {
-  const { whole, rid } = device;
-  if (whole?.rid !== rid) return;
-  const space = whole.chain.find(({ pasidTable }) => pasidTable !== undefined);
-  if (space !== undefined) throw wholeHasTable(ATTACH, device, whole, space);
 }
 
 /** Takes the table away: nothing is mapped then, and attachments with a PASID lead DMA again. @throws IoctlError ENOENT (none), ENOMEM, ENOSPC, EDEADLK. */

@@ -51,8 +51,18 @@ export class PasidTableWatch {
     const before = this.#entries;
     this.#look();
     const changes = compare(before, this.#entries, this.#shape);
-    if (changes.length > 0) this.#onChange?.(changes);
+    if (changes.length > 0) this.#tell(changes);
     return changes;
+  }
+
+  /** A device's write may have brought us here: it has no part in an error of who is told, and its section may be open. */
+  #tell(changes: readonly PasidChange[]): void {
+    if (this.#space.inSection) return queueMicrotask(() => this.#tell(changes));
+    try {
+      this.#onChange?.(changes);
+    } catch (error) {
+      void Promise.reject(error);
+    }
   }
 
   /** The guest wrote there, at an address of the parent: as `scan`, if it is in the table. @throws IoctlError EINVAL. */

@@ -40,10 +40,20 @@ export class HostSpace extends ModelSpace {
 
 export class HostDevice extends ModelDevice {
   file: HostFile | undefined;
+  /** The spaces that it is attached to without a PASID; the first may be nested on one that it is attached to with one. */
+  readonly path: HostSpace[] = [];
   readonly pasids = new Map<number, HostSpace>();
 
   constructor(name: string, readonly traits: PasidTraits) {
     super(name, []);
+  }
+
+  override isAttachedTo(space: ModelSpace): boolean {
+    return this.path.includes(space as HostSpace);
+  }
+
+  override get target(): HostSpace | undefined {
+    return this.path.at(-1);
   }
 
   attachedTo(space: HostSpace): boolean {
@@ -85,7 +95,7 @@ export class HostModel {
 
   unbind(device: HostDevice): ErrnoName[] {
     if (device.file === undefined) return ["EINVAL"];
-    return broken([device.attached !== undefined || device.pasids.size > 0, "EBUSY"]);
+    return broken([device.path.length > 0 || device.pasids.size > 0, "EBUSY"]);
   }
 
   /** `parent`: of a child. */
@@ -131,7 +141,7 @@ export class HostModel {
   }
 
   #attachChain(device: HostDevice, space: HostSpace): ErrnoName[] {
-    const { attached } = device;
+    const attached = device.target;
     return broken([device.isAttachedTo(space) || (attached !== undefined && attached !== space.parent), "EBUSY"]);
   }
 
@@ -145,7 +155,7 @@ export class HostModel {
       const there = pasid === undefined ? device.isAttachedTo(space) : device.pasids.get(pasid) === space;
       if (!there) return ["ENOENT"];
       const needed = device.attachmentsTo(space) === 1 && device.attachedBelow(space);
-      return broken([(pasid === undefined && device.attached !== space) || needed, "EBUSY"]);
+      return broken([(pasid === undefined && device.target !== space) || needed, "EBUSY"]);
     })];
   }
 
@@ -164,7 +174,7 @@ export class HostModel {
   /** Takes the device away from everything; its file keeps it. */
   detachAll(device: HostDevice): void {
     device.pasids.clear();
-    device.attached = undefined;
+    device.path.length = 0;
   }
 
   /** The file and all of its spaces are gone. */

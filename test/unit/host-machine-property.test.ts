@@ -75,7 +75,7 @@ const ACTS: Readonly<Record<string, { readonly weight: number; readonly act: Act
 
 /** Mostly where the device is attached. */
 function attachedOr(pick: Picker): number {
-  const { attached, pasids, file } = pick.device();
+  const { target: attached, pasids, file } = pick.device();
   const pasid = pick.pasid();
   const there = pasid === undefined ? attached?.number : pasids.get(pasid)?.number;
   return pick.number(4, 4) === 0 ? pick.ioasid(file) : there ?? pick.ioasid(file);

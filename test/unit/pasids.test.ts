@@ -36,6 +36,13 @@ function reasonOf(access: () => unknown): string {
   return "none";
 }
 
+it("a device with mediated shares is opened neither by its own path nor by its group's", async () => {
+  const { host } = await machine({ devices: [{ name: "card", rid: 0x20, group: 4 }, { name: "m1", parent: "card" }] });
+  refusal(() => host.open("/dev/vfio/devices/card"), "EBUSY", "path");
+  const error = refusal(() => host.open("/dev/vfio/4").getDeviceFd({ name: "card" }), "EBUSY", "name");
+  expect([error.call, error.conflict]).toEqual(["VFIO_GROUP_GET_DEVICE_FD", { kind: "device", device: "m1" }]);
+});
+
 describe("a PASID of a physical device", () => {
   it("leads to the space attached to it, beside the one without a PASID, until it is detached", async () => {
     const { host, hpa, fd, open } = await machine();
