@@ -28,7 +28,9 @@ export class HostFile {
 export class HostSpace extends ModelSpace {
   kvmUsers = 0;
 
-  constructor(readonly file: HostFile, number: number, override readonly parent: HostSpace | undefined, process: ModelProcess) {
+  constructor(readonly file: HostFile, number: number, override readonly parent: HostSpace | undefined, process: ModelProcess,
+    /** As it was allocated. */
+    readonly pageRequests: boolean | undefined) {
     super(number, parent, process);
   }
 
@@ -40,6 +42,8 @@ export class HostSpace extends ModelSpace {
 
 export class HostDevice extends ModelDevice {
   file: HostFile | undefined;
+  /** Of its binding. */
+  label: number | undefined;
   readonly pasids = new Map<number, HostSpace>();
 
   constructor(name: string, readonly traits: PasidTraits) {
