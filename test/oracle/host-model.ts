@@ -28,7 +28,9 @@ export class HostFile {
 export class HostSpace extends ModelSpace {
   kvmUsers = 0;
 
-  constructor(readonly file: HostFile, number: number, override readonly parent: HostSpace | undefined, process: ModelProcess) {
+  constructor(readonly file: HostFile, number: number, override readonly parent: HostSpace | undefined, process: ModelProcess,
+    /** As it was allocated. */
+    readonly pageRequests: boolean | undefined) {
     super(number, parent, process);
   }
 
@@ -42,6 +44,8 @@ export class HostDevice extends ModelDevice {
   file: HostFile | undefined;
   /** The spaces that it is attached to without a PASID; the first may be nested on one that it is attached to with one. */
   readonly path: HostSpace[] = [];
+  /** Of its binding. */
+  label: number | undefined;
   readonly pasids = new Map<number, HostSpace>();
 
   constructor(name: string, readonly traits: PasidTraits) {

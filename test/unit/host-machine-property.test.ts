@@ -9,7 +9,7 @@ import { HostMachine, PASIDS, RW } from "./host-machine.js";
 
 const RUNS = process.env["IOASID_TEST"] === "long" ? 10_000 : 60;
 
-type Act = (machine: HostMachine, pick: Picker) => void;
+type Act = (machine: HostMachine, pick: Picker) => unknown;
 
 /** Turns the numbers of a step into what is there when it is played. */
 class Picker {
@@ -37,6 +37,19 @@ class Picker {
     return this.numbers[n]! % 16 === 15 || numbers.length === 0 ? this.number(n, 12) : this.one(n, numbers);
   }
 
+  /** Whether DMA in a space asks for pages. */
+  requests(): boolean | undefined {
+    return [undefined, true, false, undefined][this.number(5, 4)];
+  }
+
+  /** A cookie that waits, mostly, or was answered, or never was. */
+  cookie({ faults: { cookies: { waiting, answered } } }: HostMachine): number {
+    const kind = this.number(2, 8);
+    if (kind === 7) return 1_000_000;
+    const list = kind === 6 || waiting.length === 0 ? answered : waiting;
+    return list.length === 0 ? 0 : this.one(3, list);
+  }
+
   /** None as often as any; now and then no PASID at all. */
   pasid(n = 3): number | undefined {
     const at = this.numbers[n]!;
@@ -52,12 +65,12 @@ const ACTS: Readonly<Record<string, { readonly weight: number; readonly act: Act
   close: { weight: 1, act: (machine, pick) => pick.number(4, 8) === 0 && machine.close(pick.file()) },
   bind: { weight: 4, act: (machine, pick) => machine.bind(pick.device(), pick.file()) },
   unbind: { weight: 1, act: (machine, pick) => machine.unbind(pick.device()) },
-  alloc: { weight: 4, act: (machine, pick) => pick.file().spaces.size < MOST_SPACES && machine.alloc(pick.file(), undefined) },
-  nest: { weight: 4, act: (machine, pick) => pick.file().spaces.size < MOST_SPACES && machine.alloc(pick.file(), pick.ioasid(pick.file())) },
+  alloc: { weight: 4, act: (machine, pick) => pick.file().spaces.size < MOST_SPACES && machine.alloc(pick.file(), undefined, pick.requests()) },
+  nest: { weight: 4, act: (machine, pick) => pick.file().spaces.size < MOST_SPACES && machine.alloc(pick.file(), pick.ioasid(pick.file()), pick.requests()) },
   free: { weight: 1, act: (machine, pick) => machine.free(pick.file(), pick.ioasid(pick.file())) },
   map: {
     weight: 6,
-    act: (machine, pick) => machine.map(pick.file(), pick.ioasid(pick.file()), pick.number(3, 8), 1 + pick.number(4, 4), pick.number(5, 13), 1 + pick.number(6, 3)),
+    act: (machine, pick) => machine.map(pick.file(), pick.ioasid(pick.file()), pick.number(3, 8), 1 + pick.number(4, 4), pick.number(5, 9), 1 + pick.number(6, 3)),
   },
   mapTables: { weight: 3, act: (machine, pick) => machine.mapTables(pick.file(), pick.ioasid(pick.file())) },
   unmap: { weight: 2, act: (machine, pick) => machine.unmap(pick.file(), pick.ioasid(pick.file()), pick.number(3, 8), 1 + pick.number(4, 8)) },
@@ -69,6 +82,22 @@ const ACTS: Readonly<Record<string, { readonly weight: number; readonly act: Act
   },
   attach: { weight: 10, act: (machine, pick) => machine.attach(pick.device(), pick.ioasid(pick.device().file), pick.pasid()) },
   detach: { weight: 3, act: (machine, pick) => machine.detach(pick.device(), attachedOr(pick), pick.pasid()) },
+  read: {
+    weight: 12,
+    act: (machine, pick) => machine.faults.start({
+      device: pick.device(), pasid: pasidOr(pick), first: pick.number(4, 8), pages: 1 + pick.number(5, 3), need: 1 + pick.number(6, 2),
+    }),
+  },
+  respond: {
+    weight: 4,
+    act: (machine, pick) => machine.faults.respond(pick.number(4, 8) === 0 ? pick.file() : machine.faults.fileOf(pick.cookie(machine)) ?? pick.file(), pick.cookie(machine), [0, 0, 1, 2, 0, 0, 0, 3][pick.number(5, 8)]!),
+  },
+  respondRange: {
+    weight: 2,
+    act: (machine, pick) => machine.faults.respondRange(pick.file(), pick.ioasid(pick.file()), {
+      first: pick.number(4, 8), pages: 1 + pick.number(5, 8), code: [0, 0, 1, 2][pick.number(6, 4)]!, pasid: [undefined, undefined, ...PASIDS][pick.number(3, 5)],
+    }),
+  },
   kvmMap: { weight: 3, act: (machine, pick) => machine.kvmMap(pick.file(), pick.ioasid(pick.file()), pick.pasid() ?? 1) },
   kvmUnmap: { weight: 1, act: (machine, pick) => machine.kvmUnmap(pick.pasid() ?? 1) },
 };
@@ -81,6 +110,12 @@ function attachedOr(pick: Picker): number {
   return pick.number(4, 4) === 0 ? pick.ioasid(file) : there ?? pick.ioasid(file);
 }
 
+/** One that the device is attached with, or any: but no bad one, which views do not take. */
+function pasidOr(pick: Picker): number | undefined {
+  const known = [undefined, ...pick.device().pasids.keys()];
+  return pick.number(2, 4) === 0 ? pick.one(3, PASIDS) : pick.one(3, known);
+}
+
 class Step implements fc.AsyncCommand<object, HostMachine> {
   constructor(readonly name: string, readonly numbers: readonly number[]) {}
 
@@ -89,7 +124,7 @@ class Step implements fc.AsyncCommand<object, HostMachine> {
   }
 
   async run(_model: object, machine: HostMachine): Promise<void> {
-    ACTS[this.name]!.act(machine, new Picker(machine.model, this.numbers));
+    await ACTS[this.name]!.act(machine, new Picker(machine.model, this.numbers));
     machine.check();
   }
 
@@ -116,15 +151,18 @@ function prelude(machine: HostMachine, depth: number): void {
 
 it("answers every call as its model does, translates as it does, and keeps nothing once all is closed", { timeout: 3_600_000 }, async () => {
   let carriedOut = 0;
+  let asked = 0;
   await fc.assert(fc.asyncProperty(fc.nat(3), fc.commands(steps, { maxCommands: 60, size: "max" }), async (depth, commands) => {
     const machine = await HostMachine.create();
     prelude(machine, depth);
     await fc.asyncModelRun(() => ({ model: {}, real: machine }), commands);
     carriedOut += machine.carriedOut;
-    for (const file of machine.model.files) if (!file.closed) machine.close(file);
+    asked += machine.faults.asked;
+    for (const file of machine.model.files) if (!file.closed) await machine.close(file);
     machine.check();
     expect([expectNoLeaks(machine.host.engine), machine.host.engine.framesUsed, liveDomains(machine.host.engine)]).toEqual([0, 0, []]);
   }), { numRuns: RUNS });
   // Random calls are worth nothing when all of them are refused.
   expect(carriedOut).toBeGreaterThan(RUNS * 8);
+  expect(asked).toBeGreaterThan(RUNS / 4);
 });

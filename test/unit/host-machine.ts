@@ -12,6 +12,7 @@ import { HostDevice, HostFile, HostModel, HostSpace, type PasidTraits } from "..
 import { encoderOf } from "../oracle/reference/encode.js";
 import type { ReferenceDomain } from "../oracle/reference/types.js";
 import { ModelProcess } from "../oracle/space-tree.js";
+import { MachineFaults } from "./host-machine-faults.js";
 
 const MEMORY = 2 ** 20;
 /** Pages of the process, of which the last are the guest's tables: a chain of four. */
@@ -40,9 +41,10 @@ const bytes = (pages: number): bigint => BigInt(pages) << 12n;
 export class HostMachine {
   readonly model: HostModel;
   readonly #process = new ModelProcess();
-  readonly #files = new Map<HostFile, IoasidFd>();
+  readonly files = new Map<HostFile, IoasidFd>();
   readonly #deviceFiles = new Map<HostDevice, VfioDeviceFd>();
   readonly #kvm: KvmFd;
+  readonly faults = new MachineFaults(this);
   /** Calls that were. */
   carriedOut = 0;
 
@@ -72,35 +74,40 @@ export class HostMachine {
     const fd = this.host.open("/dev/ioasid");
     const file = new HostFile(fd.number);
     this.model.files.push(file);
-    this.#files.set(file, fd);
+    this.files.set(file, fd);
   }
 
-  close(file: HostFile): void {
-    if (this.#call(file.closed ? ["EBADF"] : [], () => this.#fd(file).close()).done) this.model.close(file);
+  async close(file: HostFile): Promise<void> {
+    if (!this.call(file.closed ? ["EBADF"] : [], () => this.#fd(file).close()).done) return;
+    const devices = [...file.devices];
+    this.model.close(file);
+    for (const device of devices) await this.faults.moved(device);
   }
 
   bind(device: HostDevice, file: HostFile): void {
-    if (!this.#call(this.model.bind(device, file), () => this.#device(device).bindIoasidFd({ ioasidFd: this.#fd(file) })).done) return;
+    const { done, value } = this.call(this.model.bind(device, file), () => this.#device(device).bindIoasidFd({ ioasidFd: this.#fd(file) }));
+    if (!done) return;
+    device.label = value!;
     device.file = file;
     file.devices.add(device);
   }
 
   unbind(device: HostDevice): void {
-    if (!this.#call(this.model.unbind(device), () => this.#device(device).unbindIoasidFd()).done) return;
+    if (!this.call(this.model.unbind(device), () => this.#device(device).unbindIoasidFd()).done) return;
     device.file!.devices.delete(device);
     device.file = undefined;
   }
 
-  alloc(file: HostFile, parent: number | undefined): void {
-    const arg = parent === undefined ? {} : { parent };
-    const { done, value } = this.#call(this.model.alloc(file, parent), () => this.#fd(file).allocIoasid(arg));
+  alloc(file: HostFile, parent: number | undefined, pageRequests?: boolean): void {
+    const arg = { ...(parent !== undefined && { parent }), ...(pageRequests !== undefined && { pageRequests }) };
+    const { done, value } = this.call(this.model.alloc(file, parent), () => this.#fd(file).allocIoasid(arg));
     if (!done) return;
     const above = parent === undefined ? undefined : file.spaces.get(parent)!;
-    file.spaces.set(value!, new HostSpace(file, value!, above, this.#process));
+    file.spaces.set(value!, new HostSpace(file, value!, above, this.#process, pageRequests));
   }
 
   free(file: HostFile, ioasid: number): void {
-    if (!this.#call(this.model.free(file, ioasid), () => this.#fd(file).free({ ioasid })).done) return;
+    if (!this.call(this.model.free(file, ioasid), () => this.#fd(file).free({ ioasid })).done) return;
     const space = file.spaces.get(ioasid)!;
     space.parent?.children.delete(space);
     file.spaces.delete(ioasid);
@@ -110,7 +117,7 @@ export class HostMachine {
     const target = file.spaces.get(ioasid)?.parent === undefined ? MEMORY + to : to;
     const arg = { ioasid, iova: bytes(first), vaddr: bytes(target), size: bytes(pages), flags: perm };
     const legal = this.model.map(file, ioasid, first, pages, target, perm);
-    if (this.#call(legal, () => this.#fd(file).dmaMap(arg)).done) file.spaces.get(ioasid)!.map(first, pages, target, perm);
+    if (this.call(legal, () => this.#fd(file).dmaMap(arg)).done) file.spaces.get(ioasid)!.map(first, pages, target, perm);
   }
 
   /** The guest's tables, at the place where they expect themselves. */
@@ -121,7 +128,7 @@ export class HostMachine {
 
   unmap(file: HostFile, ioasid: number, first: number, pages: number): void {
     const arg = { ioasid, iova: bytes(first), size: bytes(pages) };
-    const { done, value } = this.#call(this.model.unmap(file, ioasid, first, pages), () => this.#fd(file).dmaUnmap(arg));
+    const { done, value } = this.call(this.model.unmap(file, ioasid, first, pages), () => this.#fd(file).dmaUnmap(arg));
     if (!done) return;
     const space = file.spaces.get(ioasid)!;
     const areas = space.wholeAreas(first, pages)!;
@@ -131,15 +138,16 @@ export class HostMachine {
 
   bindTable(file: HostFile, ioasid: number): void {
     const arg = { ioasid, addr: bytes(TABLES_AT), format: FORMAT };
-    if (!this.#call(this.model.bindTable(file, ioasid), () => this.#fd(file).bindPgtable(arg)).done) return;
+    if (!this.call(this.model.bindTable(file, ioasid), () => this.#fd(file).bindPgtable(arg)).done) return;
     const space = file.spaces.get(ioasid)!;
     space.table = this.#referenceTable(space.parent!);
   }
 
-  unbindTable(file: HostFile, ioasid: number): void {
-    if (this.#call(this.model.unbindTable(file, ioasid), () => this.#fd(file).unbindPgtable({ ioasid })).done) {
-      file.spaces.get(ioasid)!.table = undefined;
-    }
+  async unbindTable(file: HostFile, ioasid: number): Promise<void> {
+    if (!this.call(this.model.unbindTable(file, ioasid), () => this.#fd(file).unbindPgtable({ ioasid })).done) return;
+    const space = file.spaces.get(ioasid)!;
+    space.table = undefined;
+    await this.faults.unbound(space);
   }
 
   /** The guest changes a page of its table, and says so wherever it is bound. */
@@ -149,36 +157,37 @@ export class HostMachine {
     const what = ranged ? { granularity: IOASID_INVALIDATE_RANGE, iova: bytes(page), size: 4096 } : {};
     for (const file of this.model.files) {
       for (const { number: ioasid, table } of file.spaces.values()) {
-        if (table !== undefined) this.#call([], () => this.#fd(file).invalidateCache({ ioasid, ...what }));
+        if (table !== undefined) this.call([], () => this.#fd(file).invalidateCache({ ioasid, ...what }));
       }
     }
   }
 
   attach(device: HostDevice, ioasid: number, pasid: number | undefined): void {
     const arg = { ioasid, ...(pasid !== undefined && { flags: IOASID_ATTACH_USER_PASID, userPasid: pasid }) };
-    if (!this.#call(this.model.attach(device, ioasid, pasid), () => this.#device(device).attachIoasid(arg)).done) return;
+    if (!this.call(this.model.attach(device, ioasid, pasid), () => this.#device(device).attachIoasid(arg)).done) return;
     const space = device.file!.spaces.get(ioasid)!;
     if (pasid === undefined) device.path.push(space);
     else device.pasids.set(pasid, space);
   }
 
-  detach(device: HostDevice, ioasid: number, pasid: number | undefined): void {
+  async detach(device: HostDevice, ioasid: number, pasid: number | undefined): Promise<void> {
     const arg = { ioasid, ...(pasid !== undefined && { flags: IOASID_ATTACH_USER_PASID, userPasid: pasid }) };
-    if (!this.#call(this.model.detach(device, ioasid, pasid), () => this.#device(device).detachIoasid(arg)).done) return;
+    if (!this.call(this.model.detach(device, ioasid, pasid), () => this.#device(device).detachIoasid(arg)).done) return;
     if (pasid === undefined) device.path.pop();
     else device.pasids.delete(pasid);
+    await this.faults.moved(device);
   }
 
   kvmMap(file: HostFile, ioasid: number, pasid: number): void {
     const arg = { userPasid: pasid, ioasidFd: this.#fd(file), ioasid };
-    if (!this.#call(this.model.kvmMap(file, ioasid, pasid), () => this.#kvm.mapPasid(arg)).done || this.model.kvm.has(pasid)) return;
+    if (!this.call(this.model.kvmMap(file, ioasid, pasid), () => this.#kvm.mapPasid(arg)).done || this.model.kvm.has(pasid)) return;
     const space = file.spaces.get(ioasid)!;
     space.kvmUsers++;
     this.model.kvm.set(pasid, space);
   }
 
   kvmUnmap(pasid: number): void {
-    if (!this.#call(this.model.kvmUnmap(pasid), () => this.#kvm.unmapPasid({ userPasid: pasid })).done) return;
+    if (!this.call(this.model.kvmUnmap(pasid), () => this.#kvm.unmapPasid({ userPasid: pasid })).done) return;
     this.model.kvm.get(pasid)!.kvmUsers--;
     this.model.kvm.delete(pasid);
   }
@@ -194,6 +203,10 @@ export class HostMachine {
     let charged = 0;
     for (const file of this.model.files) for (const space of file.spaces.values()) charged += this.#checkSpace(file, space);
     expect(this.host.process.locked).toBe(bytes(charged));
+    // What these questions left in the port is no view's.
+    this.host.port.takeFaults();
+    this.host.port.takeOverflow();
+    this.faults.check(this.model.files);
   }
 
   #checkAccess(device: HostDevice, pasid: number | undefined, page: number): void {
@@ -226,7 +239,7 @@ export class HostMachine {
   // --- Below ----------------------------------------------------------------------------------------------------------------
 
   #fd(file: HostFile): IoasidFd {
-    return this.#files.get(file)!;
+    return this.files.get(file)!;
   }
 
   #device(device: HostDevice): VfioDeviceFd {
@@ -234,7 +247,7 @@ export class HostMachine {
   }
 
   /** Carried out if no rule is broken, else refused with one of these errnos. */
-  #call<T>(errnos: readonly ErrnoName[], act: () => T): { done: true; value: T } | { done: false; value: undefined } {
+  call<T>(errnos: readonly ErrnoName[], act: () => T): { done: true; value: T } | { done: false; value: undefined } {
     try {
       const value = act();
       expect(errnos, "carried out, though rules are broken").toEqual([]);
