@@ -45,9 +45,26 @@ export class HostDevice extends ModelDevice {
   /** Of its binding. */
   label: number | undefined;
   readonly pasids = new Map<number, HostSpace>();
+  /** Where it is attached without a PASID. Not always from the root down: an attachment to a parent may be one with a PASID. */
+  readonly #own: HostSpace[] = [];
 
   constructor(name: string, readonly traits: PasidTraits) {
     super(name, []);
+  }
+
+  override isAttachedTo(space: ModelSpace): boolean {
+    return this.#own.includes(space as HostSpace);
+  }
+
+  attach(space: HostSpace): void {
+    this.#own.push(space);
+    this.attached = space;
+  }
+
+  /** The deepest of them goes. */
+  detach(): void {
+    this.#own.pop();
+    this.attached = this.#own.at(-1);
   }
 
   attachedTo(space: HostSpace): boolean {
@@ -168,7 +185,7 @@ export class HostModel {
   /** Takes the device away from everything; its file keeps it. */
   detachAll(device: HostDevice): void {
     device.pasids.clear();
-    device.attached = undefined;
+    while (device.attached !== undefined) device.detach();
   }
 
   /** The file and all of its spaces are gone. */

@@ -166,14 +166,14 @@ export class HostMachine {
     const arg = { ioasid, ...(pasid !== undefined && { flags: IOASID_ATTACH_USER_PASID, userPasid: pasid }) };
     if (!this.call(this.model.attach(device, ioasid, pasid), () => this.#device(device).attachIoasid(arg)).done) return;
     const space = device.file!.spaces.get(ioasid)!;
-    if (pasid === undefined) device.attached = space;
+    if (pasid === undefined) device.attach(space);
     else device.pasids.set(pasid, space);
   }
 
   async detach(device: HostDevice, ioasid: number, pasid: number | undefined): Promise<void> {
     const arg = { ioasid, ...(pasid !== undefined && { flags: IOASID_ATTACH_USER_PASID, userPasid: pasid }) };
     if (!this.call(this.model.detach(device, ioasid, pasid), () => this.#device(device).detachIoasid(arg)).done) return;
-    if (pasid === undefined) device.attached = device.attached!.parent;
+    if (pasid === undefined) device.detach();
     else device.pasids.delete(pasid);
     await this.faults.moved(device);
   }
