@@ -55,6 +55,11 @@ export class MachineFaults {
     return [...this.#running].find((each) => each.cookie === cookie)?.waiting.file;
   }
 
+  /** What one of the accesses waits for. */
+  waiting(nth: number): Waiting | undefined {
+    return [...this.#running][nth % this.#running.size]?.waiting;
+  }
+
   /** One at a time for each device and PASID that records tell: what waits is known by them. */
   async start(access: HostAccess): Promise<void> {
     const { device, pasid, first, pages, need } = access;
