@@ -13,7 +13,7 @@ const MOST_WAITING = 8;
 const SUCCESS = 0;
 const INVALID = 1;
 const ANSWERED = [undefined, "page-request-invalid", "page-request-failed"];
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 3_000;
 
 /** What this has of the machine. */
 export interface MachineCalls {

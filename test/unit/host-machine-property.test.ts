@@ -86,7 +86,7 @@ const ACTS: Readonly<Record<string, { readonly weight: number; readonly act: Act
     act: (machine, pick) => machine.guestWrites(pick.number(2, 8), pick.number(3, 4) === 0 ? undefined : pick.number(3, 8), pick.number(4, 2) === 0 ? RW : 1, pick.number(5, 2) === 0),
   },
   attach: { weight: 10, act: (machine, pick) => machine.attach(pick.device(), pick.ioasid(pick.device().file), pick.pasid()) },
-  detach: { weight: 3, act: (machine, pick) => machine.detach(pick.device(), attachedOr(pick), pick.pasid()) },
+  detach: { weight: 8, act: (machine, pick) => machine.detach(pick.device(), attachedOr(pick), pick.pasid()) },
   read: { weight: 24, act: (machine, pick) => machine.faults.start(accessOf(pick)) },
   respond: {
     weight: 16,
@@ -177,5 +177,5 @@ it("answers every call as its model does, translates as it does, and keeps nothi
   }), { numRuns: RUNS });
   // Random calls are worth nothing when all of them are refused.
   expect(carriedOut).toBeGreaterThan(RUNS * 8);
-  expect(asked).toBeGreaterThan(RUNS);
+  expect(asked).toBeGreaterThan(RUNS / 4);
 });
