@@ -42,22 +42,29 @@ export class HostSpace extends ModelSpace {
 
 export class HostDevice extends ModelDevice {
   file: HostFile | undefined;
-  /** The spaces that it is attached to without a PASID; the first may be nested on one that it is attached to with one. */
-  readonly path: HostSpace[] = [];
   /** Of its binding. */
   label: number | undefined;
   readonly pasids = new Map<number, HostSpace>();
+  /** Where it is attached without a PASID. Not always from the root down: an attachment to a parent may be one with a PASID. */
+  readonly #own: HostSpace[] = [];
 
   constructor(name: string, readonly traits: PasidTraits) {
     super(name, []);
   }
 
   override isAttachedTo(space: ModelSpace): boolean {
-    return this.path.includes(space as HostSpace);
+    return this.#own.includes(space as HostSpace);
   }
 
-  override get target(): HostSpace | undefined {
-    return this.path.at(-1);
+  attach(space: HostSpace): void {
+    this.#own.push(space);
+    this.attached = space;
+  }
+
+  /** The deepest of them goes. */
+  detach(): void {
+    this.#own.pop();
+    this.attached = this.#own.at(-1);
   }
 
   attachedTo(space: HostSpace): boolean {
@@ -99,7 +106,7 @@ export class HostModel {
 
   unbind(device: HostDevice): ErrnoName[] {
     if (device.file === undefined) return ["EINVAL"];
-    return broken([device.path.length > 0 || device.pasids.size > 0, "EBUSY"]);
+    return broken([device.attached !== undefined || device.pasids.size > 0, "EBUSY"]);
   }
 
   /** `parent`: of a child. */
@@ -145,7 +152,7 @@ export class HostModel {
   }
 
   #attachChain(device: HostDevice, space: HostSpace): ErrnoName[] {
-    const attached = device.target;
+    const { attached } = device;
     return broken([device.isAttachedTo(space) || (attached !== undefined && attached !== space.parent), "EBUSY"]);
   }
 
@@ -159,7 +166,7 @@ export class HostModel {
       const there = pasid === undefined ? device.isAttachedTo(space) : device.pasids.get(pasid) === space;
       if (!there) return ["ENOENT"];
       const needed = device.attachmentsTo(space) === 1 && device.attachedBelow(space);
-      return broken([(pasid === undefined && device.target !== space) || needed, "EBUSY"]);
+      return broken([(pasid === undefined && device.attached !== space) || needed, "EBUSY"]);
     })];
   }
 
@@ -178,7 +185,7 @@ export class HostModel {
   /** Takes the device away from everything; its file keeps it. */
   detachAll(device: HostDevice): void {
     device.pasids.clear();
-    device.path.length = 0;
+    while (device.attached !== undefined) device.detach();
   }
 
   /** The file and all of its spaces are gone. */

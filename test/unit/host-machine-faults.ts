@@ -13,7 +13,7 @@ const MOST_WAITING = 8;
 const SUCCESS = 0;
 const INVALID = 1;
 const ANSWERED = [undefined, "page-request-invalid", "page-request-failed"];
-const PATIENCE_MS = 10_000;
+const PATIENCE_MS = 3_000;
 
 /** What this has of the machine. */
 export interface MachineCalls {
@@ -53,6 +53,11 @@ export class MachineFaults {
   /** Where it waits for an answer. */
   fileOf(cookie: number): HostFile | undefined {
     return [...this.#running].find((each) => each.cookie === cookie)?.waiting.file;
+  }
+
+  /** What one of the accesses waits for. */
+  waiting(nth: number): Waiting | undefined {
+    return [...this.#running][nth % this.#running.size]?.waiting;
   }
 
   /** One at a time for each device and PASID that records tell: what waits is known by them. */

@@ -162,18 +162,28 @@ export class HostMachine {
     }
   }
 
+  /** The first page that some device waits for comes; nobody is told so far. */
+  bring(nth: number, to: number): void {
+    const waiting = this.faults.waiting(nth);
+    if (waiting === undefined) return;
+    const { file, space, pages: [iova] } = waiting;
+    const page = Number(iova! >> 12n);
+    if (space.table !== undefined) this.guestWrites(page, to, RW, true);
+    else this.map(file, space.number, page, 1, to, RW);
+  }
+
   attach(device: HostDevice, ioasid: number, pasid: number | undefined): void {
     const arg = { ioasid, ...(pasid !== undefined && { flags: IOASID_ATTACH_USER_PASID, userPasid: pasid }) };
     if (!this.call(this.model.attach(device, ioasid, pasid), () => this.#device(device).attachIoasid(arg)).done) return;
     const space = device.file!.spaces.get(ioasid)!;
-    if (pasid === undefined) device.path.push(space);
+    if (pasid === undefined) device.attach(space);
     else device.pasids.set(pasid, space);
   }
 
   async detach(device: HostDevice, ioasid: number, pasid: number | undefined): Promise<void> {
     const arg = { ioasid, ...(pasid !== undefined && { flags: IOASID_ATTACH_USER_PASID, userPasid: pasid }) };
     if (!this.call(this.model.detach(device, ioasid, pasid), () => this.#device(device).detachIoasid(arg)).done) return;
-    if (pasid === undefined) device.path.pop();
+    if (pasid === undefined) device.detach();
     else device.pasids.delete(pasid);
     await this.faults.moved(device);
   }
