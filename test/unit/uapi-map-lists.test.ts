@@ -28,6 +28,13 @@ type Tree = Awaited<ReturnType<typeof tree>>;
 
 const digest = ({ host, fd }: Tree): unknown => hostDigest(host, [fd]);
 
+/**
+ * How pinned pages are cut into runs is left out: a map that was made and taken back joins what lay beside it, and of a refused list
+ * nothing was ever made. The pages themselves, and what they are charged, are compared; how often each is pinned shows when it is unmapped.
+ */
+const withoutRuns = (state: unknown): unknown =>
+  JSON.parse(JSON.stringify(state, (key, value: unknown) => (key === "runs" && typeof value === "number" ? undefined : typeof value === "bigint" ? `${value}` : value)));
+
 const page = fc.oneof({ weight: 3, arbitrary: fc.nat(40) }, fc.constantFrom(510, 511, 512, 513, 1023, 1024));
 const pages = fc.oneof({ weight: 4, arbitrary: fc.integer({ min: 1, max: 6 }) }, fc.constantFrom(0, 512, 513, 5000));
 const list = fc.array(fc.record({ at: page, to: page, pages, flags: fc.constantFrom(RW, RW, RW, R, W, 4), unaligned: fc.nat(30) }), { minLength: 1, maxLength: 8 });
@@ -85,7 +92,7 @@ describe.each(IOMMUS)("%s: a list", (_name, iommu) => {
             expect(digest(many)).toEqual(before);
           }
         }
-        expect(digest(many)).toEqual(digest(one));
+        expect(withoutRuns(digest(many))).toEqual(withoutRuns(digest(one)));
       }
     }), { numRuns: runs(12) });
   });
