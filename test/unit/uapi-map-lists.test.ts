@@ -29,8 +29,8 @@ type Tree = Awaited<ReturnType<typeof tree>>;
 const digest = ({ host, fd }: Tree): unknown => hostDigest(host, [fd]);
 
 /**
- * How pinned pages are cut into runs is left out: a map that was made and taken back joins what lay beside it, and of a refused list
- * nothing was ever made. The pages themselves, and what they are charged, are compared; how often each is pinned shows when it is unmapped.
+ * How pinned pages are cut into runs is left out: memory that was pinned and let go again joins what lay beside it, and of a refused list
+ * the maps before the refusal were pinned. The pages themselves, and what they are charged, are compared; how often each is pinned shows when it is unmapped.
  */
 const withoutRuns = (state: unknown): unknown =>
   JSON.parse(JSON.stringify(state, (key, value: unknown) => (key === "runs" && typeof value === "number" ? undefined : typeof value === "bigint" ? `${value}` : value)));
@@ -75,21 +75,21 @@ describe.each(IOMMUS)("%s: a list", (_name, iommu) => {
           } else {
             const [, n, field] = /^entries\[(\d+)\]\.(iova|size)$/.exec(removed.error.field!)!;
             refusal(() => one.fd.dmaUnmap({ ioasid, ...entries[Number(n)]! }), removed.error.errno, field);
-            expect(digest(many)).toEqual(before);
+            expect(withoutRuns(digest(many))).toEqual(withoutRuns(before));
           }
         } else {
           const entries: MapEntry[] = plan.map(({ at, to, pages: n, flags, unaligned }) => ({
             iova: address(at, unaligned === 0), vaddr: address(to) + (ioasid === 1 ? HVA : 0n), size: address(n), flags,
           }));
           const dry = outcome(() => many.fd.dmaMap({ ioasid, entries, dryRun: true }));
-          expect(digest(many)).toEqual(before);
+          expect(withoutRuns(digest(many))).toEqual(withoutRuns(before));
           const mapped = outcome(() => many.fd.dmaMap({ ioasid, entries }));
           expect("error" in dry ? dry.error.message : undefined).toBe("error" in mapped ? mapped.error.message : undefined);
           const refused = oneByOne(one, ioasid, entries);
           expect("error" in mapped).toBe(refused !== undefined);
           if ("error" in mapped) {
             expect(mapped.error).toMatchObject({ errno: refused!.error.errno, field: `entries[${refused!.n}].${refused!.error.field}`, value: refused!.error.value });
-            expect(digest(many)).toEqual(before);
+            expect(withoutRuns(digest(many))).toEqual(withoutRuns(before));
           }
         }
         expect(withoutRuns(digest(many))).toEqual(withoutRuns(digest(one)));
