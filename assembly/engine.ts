@@ -5,7 +5,7 @@ import {
   ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES, ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_QUEUE, ENGINE_QUEUE_CAPACITY,
   ENGINE_RING, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_SCRATCH, ENGINE_SINK, ENGINE_SLOT_CAPACITY, ENGINE_SLOTS,
   ENGINE_SLOTS_SPARE, ENGINE_STALL_CAPACITY, ENGINE_STALLS, ENGINE_THREADS, FRAME_BYTES, HOST_THREAD, PASID_TABLE_BYTES,
-  QUEUE_RECORD_BYTES, QUEUE_RECORDS, RING_ENTRIES, RING_ENTRY_BYTES, ROUTE_BYTES, SCRATCH_BYTES, SLOT_BYTES, SLOTS_BYTES,
+  QUEUE_RECORD_BYTES, QUEUE_RECORDS, RING_ENTRIES, RING_ENTRY_BYTES, ROUTE_BYTES, SCRATCH_BYTES, SLOT_BYTES, SLOTS_BYTES, STALL_BYTES,
 } from "./layout";
 import { chooseFastSlot } from "./memory";
 import { layPort, portBytes } from "./port";
@@ -39,7 +39,7 @@ export function createEngine(
   const scratchAt = align64(ringAt + RING_ENTRIES * RING_ENTRY_BYTES);
   const queueAt = align64(scratchAt + SCRATCH_BYTES);
   const stallsAt = align64(queueAt + QUEUE_RECORDS + <u64>records * QUEUE_RECORD_BYTES);
-  const portsAt = align64(stallsAt + <u64>stalls * 4);
+  const portsAt = align64(stallsAt + <u64>stalls * STALL_BYTES);
   const sideAt = align64(portsAt + ports * stride);
   if (sideAt + 3 * <u64>FRAME_BYTES > limit) return 0;
   // Each frame costs its page, a link and a count; one page more is the sink.

@@ -45,7 +45,7 @@ export const ENGINE_UNFINISHED: u32 = 296; // u64, what unmap would have answere
 export const ENGINE_THREADS: u32 = 288; // u32, highest thread number that was given out
 export const ENGINE_WALKERS: u32 = 304; // u64, bit set: batch walkers that some domain has needed
 export const ENGINE_QUEUE: u32 = 428; // u32, address of the queue of what devices report
-export const ENGINE_STALLS: u32 = 432; // u32, address of u32[stalls]: accesses that wait for pages
+export const ENGINE_STALLS: u32 = 432; // u32, address of the stalls: accesses that wait for pages
 export const ENGINE_STALL_CAPACITY: u32 = 436; // u32, a power of two
 export const ENGINE_FRAME_FREE: u32 = 320; // u32[FRAME_ORDERS], for each order: index + 1 of the first frame of a free block
 export const ENGINE_FRAME_LIMBO: u32 = 356; // u32[FRAME_ORDERS], the same of the blocks that wait for readers
@@ -317,18 +317,21 @@ export const FAULT_RECOVERABLE: u32 = 45; // u8, 1: a page request can help
 export const FAULT_BYTES: u32 = 48;
 
 // --- Queue of what devices report, from any thread to the host's: records ascend; and the accesses that wait for an answer ---------
-export const QUEUE_HEAD: u32 = 0; // u32, atomic, records ever claimed
+export const QUEUE_HEAD: u32 = 0; // u32, atomic, records ever written
 export const QUEUE_DROPPED: u32 = 4; // u32, atomic, records that found it full; the reader takes the number away
 export const QUEUE_CHANGES: u32 = 8; // u32, atomic, records written and records dropped: what the reader waits for
+export const QUEUE_LOCK: u32 = 12; // u32, atomic, number of the thread that writes a record, 0 if none does
 export const QUEUE_TAIL: u32 = 64; // u32, atomic, records read; written by the reader, alone on its cache line
 export const QUEUE_RECORDS: u32 = 128; // first record: a fault record and
-export const QUEUE_SEQUENCE: u32 = 48; // u32, atomic, its number + 1, stored last: the record is whole
-export const QUEUE_GROUP: u32 = 52; // u32, of a page request: who waits
-export const QUEUE_FLAGS: u32 = 56; // u32
+export const QUEUE_GROUP: u32 = 48; // u32, of a page request: who waits
+export const QUEUE_FLAGS: u32 = 52; // u32
 export const QUEUE_RECORD_BYTES: u32 = 64;
 export const QUEUE_REQUEST: u32 = 1; // flag: a page request; else an access that was refused
 export const QUEUE_LAST: u32 = 2; // flag: the last request of its group
-//  stall  | generation (29) | 0 free, 1 waits, 2 + answer |
+//  stall's state  | generation (29) | 0 free, 1 waits, 2 + answer |
+export const STALL_STATE: u32 = 0; // u32, atomic
+export const STALL_THREAD: u32 = 4; // u32, atomic, number of the thread whose access it is, 0: the place is free
+export const STALL_BYTES: u32 = 8;
 export const STALL_STATE_BITS: u32 = 3;
 export const STALL_WAITS: u32 = 1;
 export const STALL_ANSWERED: u32 = 2;

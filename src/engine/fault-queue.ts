@@ -1,5 +1,6 @@
 // The queue in which views on any thread report what was refused, and ask for pages, to the host's thread: bounded, in the arena. A
-// full one drops the record and counts it, and never blocks. Imports access, layout, port-records.
+// full one drops the record and counts it. One thread writes at a time, under a lock that has its number: a thread that ends in the
+// middle leaves nothing behind but the lock, which the host takes away. Imports access, layout, port-records.
 import type { EngineAccess } from "./access.js";
 import * as L from "./layout.js";
 import { readFault, type RawFault } from "./port-records.js";
@@ -18,6 +19,8 @@ export interface FaultReport extends RawFault {
 /** Not in every engine, and so not in the types. */
 type WaitAsync = (words: Int32Array, at: number, value: number, ms: number) => { async: false } | { async: true; value: Promise<unknown> };
 const POLL_MS = 5;
+/** Looks at the lock before a record is dropped: many times what it takes to write one. */
+const MOST_LOOKS = 1_000_000;
 
 /** Resolves once the word has another value than `seen`, or after the time; looks now and then where Atomics.waitAsync is missing. @internal */
 export async function wordChanges(words: Int32Array, at: number, seen: number, ms = Infinity): Promise<void> {
@@ -46,32 +49,46 @@ export class FaultQueue {
   /** Any thread. False: it was full, and the record is dropped and counted. */
   push(fault: RawFault, request?: RequestMark): boolean {
     const words = this.#words();
-    const number = this.#claim(words);
-    if (number === undefined) {
-      Atomics.add(words, this.#word(L.QUEUE_DROPPED), 1);
-      this.#changed(words);
-      return false;
-    }
-    const record = this.#record(number);
-    writeFault(new DataView(this.#engine.memory.buffer), record, fault);
-    words[(record + L.QUEUE_GROUP) >>> 2] = request?.group ?? 0;
-    words[(record + L.QUEUE_FLAGS) >>> 2] = request === undefined ? 0 : L.QUEUE_REQUEST | (request.last ? L.QUEUE_LAST : 0);
-    Atomics.store(words, (record + L.QUEUE_SEQUENCE) >>> 2, number + 1);
-    this.#changed(words);
-    return true;
-  }
-
-  #changed(words: Int32Array): void {
+    const written = this.#lock(words) && this.#write(words, fault, request);
+    if (!written) Atomics.add(words, this.#word(L.QUEUE_DROPPED), 1);
     Atomics.add(words, this.#word(L.QUEUE_CHANGES), 1);
     Atomics.notify(words, this.#word(L.QUEUE_CHANGES));
+    return written;
+  }
+
+  #lock(words: Int32Array): boolean {
+    for (let looks = MOST_LOOKS; looks > 0; looks--) {
+      if (Atomics.compareExchange(words, this.#word(L.QUEUE_LOCK), 0, this.#engine.thread) === 0) return true;
+    }
+    return false;
+  }
+
+  /** Under the lock, which it gives back. False: there is no room. */
+  #write(words: Int32Array, fault: RawFault, request: RequestMark | undefined): boolean {
+    const head = Atomics.load(words, this.#word(L.QUEUE_HEAD));
+    const room = ((head - Atomics.load(words, this.#word(L.QUEUE_TAIL))) >>> 0) < this.#capacity;
+    if (room) {
+      const record = this.#record(head);
+      writeFault(new DataView(this.#engine.memory.buffer), record, fault);
+      words[(record + L.QUEUE_GROUP) >>> 2] = request?.group ?? 0;
+      words[(record + L.QUEUE_FLAGS) >>> 2] = request === undefined ? 0 : L.QUEUE_REQUEST | (request.last ? L.QUEUE_LAST : 0);
+      Atomics.store(words, this.#word(L.QUEUE_HEAD), head + 1);
+    }
+    this.unlock(this.#engine.thread);
+    return room;
+  }
+
+  /** The lock is free again if that thread has it: the thread itself is done, or, for the host, it has ended. */
+  unlock(thread: number): void {
+    Atomics.compareExchange(this.#words(), this.#word(L.QUEUE_LOCK), thread, 0);
   }
 
   /** The host's thread: the oldest record; undefined when there is none. */
   take(): FaultReport | undefined {
     const words = this.#words();
-    const tail = Atomics.load(words, this.#word(L.QUEUE_TAIL)) >>> 0;
+    const tail = Atomics.load(words, this.#word(L.QUEUE_TAIL));
+    if (tail === Atomics.load(words, this.#word(L.QUEUE_HEAD))) return undefined;
     const record = this.#record(tail);
-    if (Atomics.load(words, (record + L.QUEUE_SEQUENCE) >>> 2) >>> 0 !== (tail + 1) >>> 0) return undefined;
     const flags = words[(record + L.QUEUE_FLAGS) >>> 2] ?? 0;
     const group = (words[(record + L.QUEUE_GROUP) >>> 2] ?? 0) >>> 0;
     const request = flags & L.QUEUE_REQUEST ? { group, last: (flags & L.QUEUE_LAST) !== 0 } : undefined;
@@ -93,16 +110,6 @@ export class FaultQueue {
   /** Resolves once something may have been pushed beyond `head` as it was: by another thread, so in shared memory. */
   waitBeyond(head: number): Promise<void> {
     return wordChanges(this.#words(), this.#word(L.QUEUE_CHANGES), head | 0);
-  }
-
-  #claim(words: Int32Array): number | undefined {
-    const at = this.#word(L.QUEUE_HEAD);
-    for (let head = Atomics.load(words, at); ;) {
-      if (((head - Atomics.load(words, this.#word(L.QUEUE_TAIL))) >>> 0) >= this.#capacity) return undefined;
-      const found = Atomics.compareExchange(words, at, head, (head + 1) | 0);
-      if (found === head) return head >>> 0;
-      head = found;
-    }
   }
 
   #record(number: number): number {

@@ -1,5 +1,5 @@
-// Accesses that wait for pages: one word each in the arena, its generation and what it was answered. The number of a group is
-// generation and place, so that an answer that comes late is never taken by the next access in the same place.
+// Accesses that wait for pages: a place each in the arena, with its generation and what it was answered, and whose it is. The number of a
+// group is generation and place, so that an answer that comes late is never taken by the next access in the same place.
 // Imports access, layout, fault-queue (waiting).
 import type { EngineAccess } from "./access.js";
 import * as L from "./layout.js";
@@ -11,6 +11,10 @@ export const PAGE_RESPONSE_INVALID = 1;
 export const PAGE_RESPONSE_FAILURE = 2;
 
 const GENERATIONS = 2 ** (32 - L.STALL_STATE_BITS);
+const ANSWER_MASK = 2 ** L.STALL_STATE_BITS - 1;
+const STALL_WORDS = L.STALL_BYTES >>> 2;
+/** From the word of a state to that of the thread. */
+const OWNER = L.STALL_THREAD >>> 2;
 
 /** What waits on this thread, by the word of its place; woken by an answer that is given on it too. Engines may share a memory. */
 const waitingHere = new WeakMap<WebAssembly.Memory, Map<number, () => void>>();
@@ -37,11 +41,11 @@ export class Stalls {
     const count = 2 ** this.#lg2;
     for (let probes = 0; probes < count; probes++) {
       const place = this.#next++ % count;
-      const state = Atomics.load(words, this.#at + place);
-      if (state & (2 ** L.STALL_STATE_BITS - 1)) continue;
-      const generation = ((state >>> L.STALL_STATE_BITS) + 1) % GENERATIONS;
-      const opened = (generation << L.STALL_STATE_BITS) | L.STALL_WAITS;
-      if (Atomics.compareExchange(words, this.#at + place, state, opened) === state) return this.#group(generation, place);
+      const at = this.#stateAt(place);
+      if (Atomics.compareExchange(words, at + OWNER, 0, this.#engine.thread) !== 0) continue;
+      const generation = ((Atomics.load(words, at) >>> L.STALL_STATE_BITS) + 1) % GENERATIONS;
+      Atomics.store(words, at, (generation << L.STALL_STATE_BITS) | L.STALL_WAITS);
+      return this.#group(generation, place);
     }
     return undefined;
   }
@@ -49,9 +53,9 @@ export class Stalls {
   /** The host's thread. False: nobody waits for it any more, or it is answered. */
   answer(group: number, code: number): boolean {
     const words = this.#engine.signedWords();
-    const at = this.#at + this.#place(group);
+    const at = this.#stateAt(this.#place(group));
     const state = Atomics.load(words, at);
-    if (!this.#isOf(state, group) || (state & (2 ** L.STALL_STATE_BITS - 1)) !== L.STALL_WAITS) return false;
+    if (!this.#isOf(state, group) || (state & ANSWER_MASK) !== L.STALL_WAITS) return false;
     if (Atomics.compareExchange(words, at, state, state - L.STALL_WAITS + L.STALL_ANSWERED + code) !== state) return false;
     this.#waiting.get(at)?.();
     Atomics.notify(words, at);
@@ -81,25 +85,35 @@ export class Stalls {
       const state = this.#state(group);
       const answer = this.#answerOf(state, group);
       if (answer !== undefined || left <= 0) return answer;
-      Atomics.wait(this.#engine.signedWords(), this.#at + this.#place(group), state, left);
+      Atomics.wait(this.#engine.signedWords(), this.#stateAt(this.#place(group)), state, left);
     }
   }
 
   /** The access is over: its place is free, and answers that come late go nowhere. */
   close(group: number): void {
     const words = this.#engine.signedWords();
-    const at = this.#at + this.#place(group);
-    for (let state = Atomics.load(words, at); this.#isOf(state, group);) {
-      const found = Atomics.compareExchange(words, at, state, state & ~(2 ** L.STALL_STATE_BITS - 1));
-      if (found === state) return;
-      state = found;
+    const at = this.#stateAt(this.#place(group));
+    if (this.#isOf(Atomics.load(words, at), group)) this.#free(words, at);
+  }
+
+  #free(words: Int32Array, at: number): void {
+    Atomics.and(words, at, ~ANSWER_MASK);
+    Atomics.store(words, at + OWNER, 0);
+  }
+
+  /** The host's thread: that thread has ended, and nobody waits for what its accesses asked. */
+  endThread(thread: number): void {
+    const words = this.#engine.signedWords();
+    for (let place = 0; place < 2 ** this.#lg2; place++) {
+      const at = this.#stateAt(place);
+      if (Atomics.load(words, at + OWNER) === thread) this.#free(words, at);
     }
   }
 
   /** Resolves when the state may be another one. */
   #changes(group: number, state: number, ms: number): Promise<void> {
-    if (this.#engine.thread !== L.HOST_THREAD) return wordChanges(this.#engine.signedWords(), this.#at + this.#place(group), state, ms);
-    const at = this.#at + this.#place(group);
+    if (this.#engine.thread !== L.HOST_THREAD) return wordChanges(this.#engine.signedWords(), this.#stateAt(this.#place(group)), state, ms);
+    const at = this.#stateAt(this.#place(group));
     return new Promise((resolve) => {
       const timer = ms === Infinity ? undefined : setTimeout(() => done(), Math.min(ms, 2 ** 31 - 1));
       const done = (): void => {
@@ -112,12 +126,16 @@ export class Stalls {
   }
 
   #state(group: number): number {
-    return Atomics.load(this.#engine.signedWords(), this.#at + this.#place(group));
+    return Atomics.load(this.#engine.signedWords(), this.#stateAt(this.#place(group)));
   }
 
   #answerOf(state: number, group: number): number | undefined {
-    const answer = (state & (2 ** L.STALL_STATE_BITS - 1)) - L.STALL_ANSWERED;
+    const answer = (state & ANSWER_MASK) - L.STALL_ANSWERED;
     return this.#isOf(state, group) && answer >= 0 ? answer : undefined;
+  }
+
+  #stateAt(place: number): number {
+    return this.#at + place * STALL_WORDS;
   }
 
   #place(group: number): number {

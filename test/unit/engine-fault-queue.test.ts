@@ -1,5 +1,6 @@
 // The queue of what devices report, and the slots of accesses that wait, on one thread, in unshared and in shared memory, and which refusals a page request may mend.
 import { describe, expect, it } from "vitest";
+import { EngineAccess } from "../../src/engine/access.js";
 import { FaultQueue } from "../../src/engine/fault-queue.js";
 import * as L from "../../src/engine/layout.js";
 import type { RawFault } from "../../src/engine/port.js";
@@ -151,4 +152,36 @@ it("what stage 2 refuses is not recoverable; what stage 1 refuses above it is", 
   expect(ask(0)).toBe("translated");
   expect(ask(0x1000)).toEqual({ stage: 2, reason: "not-present", recoverable: false });
   expect(ask(0x2000)).toEqual({ stage: 1, reason: "not-present", recoverable: true });
+});
+
+describe("a thread that has ended", () => {
+  /** The engine as a thread sees it, from a token; it ends when the test says so. */
+  async function worldOfThread() {
+    const { engine } = await world(true);
+    const token = engine.token();
+    return { engine, thread: token.thread, other: new EngineAccess(engine.memory, true, engine.address, token.thread, engine.exports) };
+  }
+
+  it("in the middle of a record leaves the queue to the others, once the host knows", async () => {
+    const { engine, thread, other } = await worldOfThread();
+    const words = new Int32Array(engine.memory.buffer);
+    words[(engine.word(L.ENGINE_QUEUE) + L.QUEUE_LOCK) >>> 2] = thread;
+    expect(engine.faultQueue.push(FAULT)).toBe(false);
+    expect([engine.faultQueue.take(), engine.faultQueue.takeDropped()]).toEqual([undefined, 1]);
+    engine.endThread(thread);
+    expect([other.faultQueue.push(FAULT), engine.faultQueue.push(FAULT)]).toEqual([true, true]);
+    expect([engine.faultQueue.take(), engine.faultQueue.take(), engine.faultQueue.take()]).toMatchObject([{ rid: 0x20 }, { rid: 0x20 }, undefined]);
+  });
+
+  it("while its accesses wait gives their places back, and only these", async () => {
+    const { engine, thread, other } = await worldOfThread();
+    const own = engine.stalls.open()!;
+    const groups = Array.from({ length: 7 }, () => other.stalls.open()!);
+    expect(engine.stalls.open()).toBeUndefined();
+    engine.stalls.answer(groups[0]!, PAGE_RESPONSE_SUCCESS);
+    engine.endThread(thread);
+    expect(groups.map((group) => engine.stalls.answer(group, PAGE_RESPONSE_SUCCESS))).toEqual(groups.map(() => false));
+    expect(Array.from({ length: 8 }, () => engine.stalls.open()).filter((group) => group !== undefined)).toHaveLength(7);
+    expect(engine.stalls.answer(own, PAGE_RESPONSE_SUCCESS)).toBe(true);
+  });
 });
