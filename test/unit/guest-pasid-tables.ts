@@ -1,9 +1,9 @@
 // PASID tables of a guest, of every kind that an IOMMU reads, written into RAM that the guest has at the same address as the process has
 // at HVA. Page tables are roots that somebody else writes.
-import type { IommuOptions, PasidTableFormat, PgtableFormat } from "../../src/index.js";
+import { DmaFault, type DmaFaultReason, type HostOptions, type IommuOptions, type PasidTableFormat, type PgtableFormat } from "../../src/index.js";
 import type { SimulatedHost } from "../../src/create-host.js";
 import { FORMAT_ARM_S1_4K, FORMAT_X86_64 } from "../../src/engine/layout.js";
-import { HVA } from "./space-host.js";
+import { gpaSpace, GuestPages, HVA, RAM } from "./space-host.js";
 
 /** A kind of table, and the IOMMU that reads it. */
 export interface PasidKind {
@@ -66,4 +66,24 @@ export class GuestPasidTable {
     const { buffer, byteOffset } = this.host.process.bytes(HVA + gpa, 8);
     new DataView(buffer, byteOffset, 8).setBigUint64(0, word, true);
   }
+}
+
+/** A root with the devices, an empty page table of the guest, and an empty PASID table of the kind. */
+export async function pasidMachine({ iommu, format, leaves }: PasidKind, options: HostOptions = {}) {
+  const it = await gpaSpace({ iommus: [iommu], ...options });
+  const pages = new GuestPages(it.host, leaves, 0x100000n);
+  const table = new GuestPasidTable(it.host, format);
+  /** An ioasid of all PASIDs; `over` replaces fields of the format. */
+  const all = (over: object = {}) =>
+    it.fd.allocIoasidPasidTable({ parent: it.gpa, addr: table.root, format: { ...format, ...over } as PasidTableFormat });
+  /** Where a device's access lands, relative to RAM, or why it does not. */
+  const land = (pasid?: number, device = "dev1", iova = 0x2000n, access: "r" | "w" = "r"): bigint | DmaFaultReason => {
+    try {
+      return it.host.device(device).dma(pasid).translate(iova, access) - RAM;
+    } catch (error) {
+      if (error instanceof DmaFault) return error.reason;
+      throw error;
+    }
+  };
+  return { ...it, pages, table, all, land };
 }

@@ -254,6 +254,17 @@ describe("a full queue", () => {
   });
 });
 
+it("an access that stands still is refused where it would have to wait on the thread that answers", async () => {
+  const { fd, pages, view, host } = await guest();
+  pages.map(0x7000n, 0x5000n);
+  host.process.bytes(HVA + 0x5000n, 1).set([3]);
+  expect([...view.readBlocking(0x7000n, 1)]).toEqual([3]);
+  for (const access of [() => view.readBlocking(0x8000n, 1), () => view.writeBlocking(0x8000n, Uint8Array.of(1)), () => host.port.batch(() => view.readBlocking(0x8000n, 1))]) {
+    expect(refused(access)).toMatchObject({ errno: "EDEADLK", field: "iova", value: 0x8000n });
+  }
+  expect(fd.faults.read()).toEqual([]);
+});
+
 it("awaits records, streams them, and ends with the fd", async () => {
   const { fd, view, labels } = await guest();
   expect(await fd.faults.next({ timeout: 5 })).toBeUndefined();

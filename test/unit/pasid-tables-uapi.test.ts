@@ -1,31 +1,21 @@
 // PASID tables of guests through the calls: the ioasid of all PASIDs, and the first proposal's separate spaces that are tracked.
 import { describe, expect, it } from "vitest";
-import { DmaFault, IOASID_ATTACH_USER_PASID, IOASID_CACHE_PASID, type PasidChange, type PasidTableFormat } from "../../src/index.js";
-import { GuestPasidTable, PASID_KINDS, type PasidKind } from "./guest-pasid-tables.js";
-import { GB, gpaSpace, GuestPages, K4, RAM, refusedWhole } from "./space-host.js";
+import { IOASID_ATTACH_USER_PASID, IOASID_CACHE_PASID, type PasidChange, type PasidTableFormat } from "../../src/index.js";
+import { PASID_KINDS, pasidMachine, type PasidKind } from "./guest-pasid-tables.js";
+import { GB, GuestPages, K4, refusedWhole } from "./space-host.js";
 import { refusal } from "./uapi-fake.js";
 
 const flags = IOASID_ATTACH_USER_PASID;
 const IOVA = 0x2000n;
 
-/** A root with two devices, page tables that lead IOVA to 0x1000 and to 0x3000, and a PASID table with PASID 5 for the first. */
-async function machine({ iommu, format, leaves }: PasidKind) {
-  const it = await gpaSpace({ iommus: [iommu] });
-  const [one, two] = [new GuestPages(it.host, leaves, 0x100000n), new GuestPages(it.host, leaves, 0x110000n)];
-  one.map(IOVA, 0x1000n);
+/** Page tables that lead IOVA to 0x1000 and to 0x3000, and the first of them for PASID 5. */
+async function machine(kind: PasidKind) {
+  const it = await pasidMachine(kind);
+  const two = new GuestPages(it.host, kind.leaves, 0x110000n);
+  it.pages.map(IOVA, 0x1000n);
   two.map(IOVA, 0x3000n);
-  const table = new GuestPasidTable(it.host, format);
-  table.set(5, one.root);
-  const land = (pasid?: number, device = "dev1", iova = IOVA, access: "r" | "w" = "r") => {
-    try {
-      return it.host.device(device).dma(pasid).translate(iova, access) - RAM;
-    } catch (error) {
-      if (error instanceof DmaFault) return error.reason;
-      throw error;
-    }
-  };
-  const all = () => it.fd.allocIoasidPasidTable({ parent: it.gpa, addr: table.root, format });
-  return { ...it, one, two, table, land, all };
+  it.table.set(5, it.pages.root);
+  return { ...it, one: it.pages, two };
 }
 
 describe.each(PASID_KINDS.map((kind) => [kind.name, kind] as const))("a PASID table of %s", (_name, kind) => {
