@@ -1,21 +1,22 @@
 // Translate: request -> route -> IOTLB; what missed is walked in batches; what is left goes through the exact walker and
 // ends in the fault ring. The scalar call is the same with one lane. Imports everything below it.
 import {
-  DATA_VALID, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_NESTED, DOMAIN_PAGE_REQUESTS, DOMAIN_WALKER, ENGINE_DOMAINS, ENGINE_RING_HEAD,
-  ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_WALKERS, PERM_ANY_W, PORT_ACTIVE, PORT_CAPACITY, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB,
-  PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES, PORT_REFUSED, PORT_REQUEST, PORT_REQUESTS, PORT_RESULT, PORT_RESULTS,
-  PORT_RING_TAIL, PORT_WALK, REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES, RESULT_IDENTITY_BIT,
-  RESULT_RUN_SHIFT, ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_FIRST, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE,
-  ROUTE_TRANSLATE, TAG_PLAIN_BITS, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE,
-  WALK_REASON, WALK_STAGE, WALKER_EXACT, WALKER_FORMAT_SHIFT,
+  DATA_VALID, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_NESTED, DOMAIN_PAGE_REQUESTS, DOMAIN_WALKER, ENGINE_DOMAINS,
+  ENGINE_RING_HEAD, ENGINE_ROUTES, ENGINE_ROUTE_MASK, ENGINE_WALKERS, PERM_ANY_W, PORT_ACTIVE, PORT_CAPACITY, PORT_ENGINE,
+  PORT_HASH_SHIFT, PORT_IOTLB, PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES, PORT_REFUSED, PORT_REQUEST, PORT_REQUESTS,
+  PORT_RESULT, PORT_RESULTS, PORT_RING_TAIL, PORT_WALK, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_IDENTITY_BIT,
+  RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE, ROUTE_TRANSLATE,
+  WALKER_EXACT, WALKER_FORMAT_SHIFT, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE,
+  WALK_REASON, WALK_STAGE,
 } from "./layout";
 import { Count } from "./counters";
 import {
   canRecover, CLASS_NONE, faultResult, pushFault, REASON_BAD_REQUEST, REASON_BLOCKED, REASON_NO_ROUTE,
 } from "./fault";
 import { dispatch } from "./format/list";
-import { Fill, Iotlb } from "./iotlb";
-import { Lookup, Quad } from "./lookup";
+import { Fill } from "./iotlb";
+import { Lookup } from "./lookup";
+import { lookUpBatch } from "./batch-lookup";
 import { inPool, resolvePasid } from "./pasid/resolve";
 import { enter, leave } from "./port";
 import { Request, Route } from "./request";
@@ -25,136 +26,6 @@ import { walkAndMark } from "./table/walk-marked";
 
 /** The run of an identity answer is the whole space; its address is the iova, which may need all 64 bits. */
 const IDENTITY_RESULT: u64 = (<u64>1 << RESULT_IDENTITY_BIT) | (<u64>63 << RESULT_RUN_SHIFT);
-/**
- * More groups of four refused than this and a sixth of those seen: in what is left of the batch misses are collected without a
- * branch. When of the first so many lanes nearly all are, the others are looked up one by one: a branch that is always taken is free.
- */
-const MOST_REFUSED: usize = 4;
-const REFUSED_PART: usize = 6;
-const SAMPLE_LANES: usize = 128;
-const NEARLY_ALL: usize = 112;
-
-/** An IOTLB of more than 2^14 sets, 1 MiB, is no longer in the caches that are near: its sets are touched ahead, so many lanes at a time. */
-const NEAR_HASH_SHIFT: u32 = 50;
-const TOUCHED_LANES: u32 = 128;
-
-/**
- * Touches the sets in which lanes first..end - 1 are looked for first. Their addresses are written where the results will be, so that
- * the loop that loads does nothing else: more of its misses overlap.
- */
-function touchSets(engine: usize, port: usize, first: u32, end: u32): void {
-  const routes = <usize>load<u32>(engine, ENGINE_ROUTES);
-  const routeMask = load<u32>(engine, ENGINE_ROUTE_MASK);
-  const iotlb = <usize>load<u32>(port, PORT_IOTLB);
-  const hashShift: u64 = load<u32>(port, PORT_HASH_SHIFT);
-  const requests = load<u32>(port, PORT_REQUESTS);
-  const results = <usize>load<u32>(port, PORT_RESULTS) + (first << 3);
-  const last = Request.at(requests, end);
-  let result = results;
-  for (let request = Request.at(requests, first); request < last; request += REQUEST_BYTES) {
-    const route = Route.at(routes, routeMask, Request.route(request));
-    const tag = Iotlb.tag(load<u64>(route, ROUTE_FIRST), Request.iova(request) & load<u64>(route, ROUTE_ADDRESS_MASK));
-    store<u32>(result, <u32>Iotlb.set(iotlb, hashShift, tag));
-    result += RESULT_BYTES;
-  }
-  for (let at = results; at < result; at += RESULT_BYTES) load<u64>(load<u32>(at));
-}
-
-/**
- * Looks up requests first..end in groups of four, none of which is waited for: lanes that their first class does not answer are
- * written to the list at `miss`, and tried there one by one. Answers the end of the list.
- */
-function collect(port: usize, requests: usize, first: usize, end: usize, miss: usize): usize {
-  const engine = <usize>load<u32>(port, PORT_ENGINE);
-  const routes = <usize>load<u32>(engine, ENGINE_ROUTES);
-  const routeMask = load<u32>(engine, ENGINE_ROUTE_MASK);
-  const iotlb = <usize>load<u32>(port, PORT_IOTLB);
-  const hashShift: u64 = load<u32>(port, PORT_HASH_SHIFT);
-  const results = <usize>load<u32>(port, PORT_RESULTS);
-  let last = miss;
-  let lane = <u32>(first - requests) >> 4;
-  let result = results + (lane << 3);
-  for (let request = first; request < end; request += Quad.REQUESTS) {
-    last = Quad.collect(request, result, routes, routeMask, iotlb, hashShift, lane, last);
-    result += Quad.RESULTS;
-    lane += 4;
-  }
-  let kept = miss;
-  for (let at = miss; at < last; at += 4) {
-    const left = load<u32>(at);
-    const request = Request.at(requests, left);
-    const route = Route.at(routes, routeMask, Request.route(request));
-    const iova = Request.iova(request);
-    const need = Request.need(request);
-    const answer = iova >> TAG_PLAIN_BITS
-      ? Lookup.result(route, iotlb, hashShift, iova, need) : Lookup.second(route, iotlb, hashShift, iova, need);
-    if (answer) {
-      store<u64>(results + (left << 3), answer);
-    } else {
-      store<u32>(kept, left);
-      kept += 4;
-    }
-  }
-  return kept;
-}
-
-/**
- * Writes the results of those of lanes from..to - 1 that the IOTLB answers; the others are written to the list at `miss`: its end.
- * `from` is a multiple of four.
- */
-function lookUp(engine: usize, port: usize, from: u32, to: u32, miss: usize): usize {
-  const routes = <usize>load<u32>(engine, ENGINE_ROUTES);
-  const routeMask = load<u32>(engine, ENGINE_ROUTE_MASK);
-  const iotlb = <usize>load<u32>(port, PORT_IOTLB);
-  const hashShift: u64 = load<u32>(port, PORT_HASH_SHIFT);
-  const requests = <usize>load<u32>(port, PORT_REQUESTS);
-  const begin = Request.at(<u32>requests, from);
-  const end = Request.at(<u32>requests, to);
-  let quads = Request.at(<u32>requests, to & ~3);
-  let refused: usize = 0;
-  let request = begin;
-  let result = <usize>load<u32>(port, PORT_RESULTS) + (from << 3);
-  while (request < end) {
-    if (request < quads) {
-      // The condition stands last: what does not change in the loop is then computed before it.
-      do {
-        if (!Quad.answer(request, result, routes, routeMask, iotlb, hashShift)) break;
-        request += Quad.REQUESTS;
-        result += Quad.RESULTS;
-      } while (request < quads);
-    }
-    let stop = end;
-    if (request < quads) {
-      if (++refused > MOST_REFUSED + (request - begin) / (REFUSED_PART * Quad.REQUESTS)) {
-        const sample = min(request + SAMPLE_LANES * REQUEST_BYTES, quads);
-        const before = miss;
-        miss = collect(port, requests, request, sample, miss);
-        const first = request;
-        request = sample;
-        if ((miss - before) >> 2 < NEARLY_ALL) {
-          miss = collect(port, requests, sample, quads, miss);
-          request = quads;
-        }
-        result += (request - first) >> 1;
-        quads = requests;
-      } else {
-        stop = request + Quad.REQUESTS;
-      }
-    }
-    for (; request < stop; request += REQUEST_BYTES, result += RESULT_BYTES) {
-      const route = Route.at(routes, routeMask, Request.route(request));
-      const answer = Lookup.result(route, iotlb, hashShift, Request.iova(request), Request.need(request));
-      if (answer) {
-        store<u64>(result, answer);
-      } else {
-        store<u32>(miss, <u32>(request - requests) >> 4);
-        miss += 4;
-      }
-    }
-  }
-  return miss;
-}
-
 /**
  * Translates the first n requests of the port; answers how many were refused. Outside a section the answers are those of one
  * moment during the call, and say nothing about later ones. n beyond the port's capacity is cut to it.
@@ -170,18 +41,7 @@ export function translate(port: usize, n: u32): u32 {
 function translateInside(port: usize, n: u32): u32 {
   const engine = <usize>load<u32>(port, PORT_ENGINE);
   n = min(n, load<u32>(port, PORT_CAPACITY));
-  const misses = <usize>load<u32>(port, PORT_MISSES);
-  let miss = misses;
-  if (load<u32>(port, PORT_HASH_SHIFT) < NEAR_HASH_SHIFT) {
-    for (let from: u32 = 0; from < n; from += TOUCHED_LANES) {
-      const to = min(from + TOUCHED_LANES, n);
-      touchSets(engine, port, from, to);
-      miss = lookUp(engine, port, from, to, miss);
-    }
-  } else {
-    miss = lookUp(engine, port, 0, n, miss);
-  }
-  const missed = <u32>(miss - misses) >> 2;
+  const missed = lookUpBatch(engine, port, n);
   Count.lanes(port, n);
   if (!missed) return 0;
   return answerMisses(engine, port, load<u32>(port, PORT_REQUESTS), load<u32>(port, PORT_RESULTS), missed);

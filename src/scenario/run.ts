@@ -9,14 +9,15 @@ import type { FaultRecord } from "../uapi/fault-record.js";
 import { IoasidFd } from "../uapi/ioasid-fd.js";
 import { type EnqcmdResult, KvmFd } from "../uapi/kvm-fd.js";
 import type { OpenFile } from "../uapi/open-file.js";
+import { compareOutcome, type Outcome } from "./compare.js";
 import { describeStep, readLength } from "./describe.js";
 import { makeHost } from "./host.js";
 import {
-  verbOf, type ChargeStep, type Content, type DmaStep, type EnqcmdStep, type FaultStep, type IoctlStep, type Json, type PutStep,
+  verbOf, type ChargeStep, type DmaStep, type EnqcmdStep, type FaultStep, type IoctlStep, type Json, type PutStep,
   type Scenario, type Step, type TranslateStep, type Value, type Verb, type WaitStep,
 } from "./scenario.js";
 import { ScenarioError } from "./scenario-error.js";
-import { bytesDiffer, bytesOf, CONSTANTS, differs, resolve, show, type Mismatch } from "./values.js";
+import { bytesOf, CONSTANTS, resolve, show, type Mismatch } from "./values.js";
 
 export interface StepReport {
   /** From 1 on. */
@@ -64,7 +65,6 @@ class Pending {
 /** A fault queue is given that long to have what a step expects, in milliseconds. */
 const PATIENCE = 2000;
 
-type Outcome = { readonly value: unknown } | { readonly refusal: IoctlError | DmaFault };
 /** What came out, as text; words where words are expected. */
 function valueText(step: Step, value: unknown): string {
   if (value === undefined) return "ok";
@@ -73,18 +73,8 @@ function valueText(step: Step, value: unknown): string {
   return [...new BigUint64Array(value.slice().buffer)].map(show).join(" ");
 }
 
-/** What must be so without being said. */
-function unexpected(step: Step, value: unknown): Mismatch | undefined {
-  if ("fault" in step && value === null) return { what: "expect", expected: "a record", got: "none" };
-  return "enqcmd" in step ? differs({ accepted: true }, value, "expect") : undefined;
-}
-
 /** Lets what waits for an answer go on, as far as it comes. */
 const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
-
-function isStructure(value: Json | undefined): value is { readonly [key: string]: Json } {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
 
 /** The call with this number, whatever its argument. */
 type AnyIoctl = (fd: unknown, request: unknown, ...args: unknown[]) => unknown;
@@ -152,7 +142,7 @@ export class ScenarioRun {
 
   async #report(step: Step, number: number): Promise<StepReport> {
     const outcome = await this.#outcome(step, number);
-    const mismatch = this.#compare(step, outcome, number);
+    const mismatch = compareOutcome(step, outcome, (value) => this.#resolve(value, number), this.host.process);
     const refused = "refusal" in outcome;
     if (!refused && "as" in step && step.as !== undefined) {
       this.names.set(step.as, { value: outcome.value, fd: "fd" in step ? this.#resolve(step.fd, number) : undefined });
@@ -302,40 +292,5 @@ export class ScenarioRun {
       value = (value as Record<string, unknown>)[field];
     }
     return value;
-  }
-
-  #compare(step: Step, outcome: Outcome, number: number): Mismatch | undefined {
-    const { expect } = step as { readonly expect?: Json };
-    const isAccess = "dma" in step || "wait" in step || "translate" in step;
-    if (isStructure(expect) && "errno" in expect) return this.#compareRefusal(expect, "expect", IoctlError, outcome, number);
-    if (isAccess && isStructure(expect) && "fault" in expect) {
-      return this.#compareRefusal(expect["fault"]!, "expect.fault", DmaFault, outcome, number);
-    }
-    if ("refusal" in outcome) {
-      return { what: "expect", expected: expect === undefined ? "no refusal" : JSON.stringify(expect), got: outcome.refusal.message };
-    }
-    if (expect === undefined) return unexpected(step, outcome.value);
-    if ("get" in step || "dma" in step || "wait" in step) return bytesDiffer(bytesOf(expect as unknown as Content), outcome.value as Uint8Array);
-    if ("translate" in step) return this.#compareAddress(step.expect, outcome.value as bigint, number);
-    return differs(this.#resolve(expect, number), outcome.value, "expect");
-  }
-
-  #compareRefusal(
-    expected: Json, what: string, kind: typeof IoctlError | typeof DmaFault, outcome: Outcome, number: number,
-  ): Mismatch | undefined {
-    if ("refusal" in outcome && outcome.refusal instanceof kind) {
-      const mismatch = differs(this.#resolve(expected, number), outcome.refusal, what);
-      return mismatch && { ...mismatch, got: `${mismatch.got}: ${outcome.refusal.message}` };
-    }
-    const value = "value" in outcome && outcome.value !== undefined ? `, but ${show(outcome.value)}` : "";
-    return { what: "expect", expected: JSON.stringify(expected), got: "refusal" in outcome ? outcome.refusal.message : `no refusal${value}` };
-  }
-
-  #compareAddress(expect: TranslateStep["expect"], got: bigint, number: number): Mismatch | undefined {
-    if ("hpa" in expect) return differs(this.#resolve(expect.hpa, number), got, "expect.hpa");
-    const hva = BigInt(this.#resolve((expect as { readonly hva: Value }).hva, number) as number | bigint);
-    const backing = this.host.process.find(Number(hva >> 12n));
-    if (backing === undefined) return { what: "expect.hva", expected: `0x${hva.toString(16)}, which is not mapped`, got: show(got) };
-    return differs(hva + backing.delta, got, "expect.hva");
   }
 }
