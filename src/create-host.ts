@@ -114,7 +114,7 @@ export async function createHost(options: HostOptions = {}): Promise<SimulatedHo
   const made = makeIommus(engine, iommus);
   const ram = makeRam(engine, options);
   const faults = {
-    queue: engine.faultQueue, stalls: engine.stalls, depth, inSection: () => engine.inSection, shared: engine.shared,
+    queue: engine.reports, stalls: engine.stalls, depth, inSection: () => engine.inSection, shared: engine.shared,
   };
   return new SimulatedHost(engine, { engine, iommus: made, devices: deviceSpecs(devices, made), ram, lockLimit, strictAttach, accounting, faults });
 }

@@ -48,7 +48,7 @@ export class PageRequests {
 
   /** An access was refused for good. */
   report(fault: RawFault): void {
-    this.engine.faultQueue.push(fault);
+    this.engine.reports.push(fault);
     this.reported();
   }
 
@@ -81,12 +81,12 @@ export class PageRequests {
    */
   #send(refusals: readonly RawFault[]): number | undefined {
     if (refusals.length === 0) return undefined;
-    const { stalls, faultQueue } = this.engine;
+    const { stalls, reports } = this.engine;
     const group = stalls.open();
     if (group === undefined) return undefined;
     let sent = false;
     for (const [n, fault] of refusals.entries()) {
-      sent = faultQueue.push({ ...fault, iova: fault.iova & ~PAGE_MASK }, { group, last: n === refusals.length - 1 });
+      sent = reports.push({ ...fault, iova: fault.iova & ~PAGE_MASK }, { group, last: n === refusals.length - 1 });
     }
     this.reported();
     if (sent) return group;

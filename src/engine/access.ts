@@ -1,7 +1,7 @@
 // What any thread may do with an engine: look, open ports, and follow addresses. It changes nothing that is translated; that is
-// the host thread's (engine.ts). Imports module, layout, port, fault-queue, stalls, errors.
+// the host thread's (engine.ts). Imports module, layout, port, report-queue, stalls, errors.
 import { EngineError } from "./errors.js";
-import { FaultQueue } from "./fault-queue.js";
+import { ReportQueue } from "./report-queue.js";
 import * as L from "./layout.js";
 import type { EngineExports } from "./module.js";
 import { Port } from "./port.js";
@@ -36,7 +36,7 @@ export class EngineAccess {
   #view = new Uint32Array(0);
   #signed = new Int32Array(0);
   #bytes: Uint8Array = new Uint8Array(0);
-  #faultQueue: FaultQueue | undefined;
+  #reports: ReportQueue | undefined;
   #stalls: Stalls | undefined;
 
   /** The memory as words; made anew when the memory has grown. @internal */
@@ -58,8 +58,8 @@ export class EngineAccess {
   }
 
   /** Where views report to the host. @internal */
-  get faultQueue(): FaultQueue {
-    return (this.#faultQueue ??= new FaultQueue(this));
+  get reports(): ReportQueue {
+    return (this.#reports ??= new ReportQueue(this));
   }
 
   /** Accesses that wait for pages. @internal */

@@ -397,7 +397,7 @@ export class Engine extends EngineAccess {
   /** Closes the ports of a thread that has ended, and ends what its accesses waited for, whatever it was doing: how many ports there were. */
   endThread(thread: number): number {
     integerIn("thread", thread, L.HOST_THREAD + 1, this.word(L.ENGINE_THREADS));
-    this.faultQueue.unlock(thread);
+    this.reports.unlock(thread);
     this.stalls.endThread(thread);
     return this.exports.endThread(this.address, thread);
   }

@@ -1,9 +1,9 @@
 // Accesses that wait for pages: a place each in the arena, with its generation and what it was answered, and whose it is. The number of a
 // group is generation and place, so that an answer that comes late is never taken by the next access in the same place.
-// Imports access, layout, fault-queue (waiting).
+// Imports access, layout, report-queue (waiting).
 import type { EngineAccess } from "./access.js";
 import * as L from "./layout.js";
-import { wordChanges } from "./fault-queue.js";
+import { wordChanges } from "./report-queue.js";
 
 /** What a page request is answered: try again; the page is not there; the request itself went wrong. */
 export const PAGE_RESPONSE_SUCCESS = 0;

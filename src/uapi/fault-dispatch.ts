@@ -5,7 +5,7 @@
 // Until it is drained, what workers report waits in the engine's queue: every call of the uAPI and every look at a fault queue drains it,
 // a view of the host's thread drains it as soon as it has reported, and while somebody awaits a record it is watched.
 
-import type { FaultQueue, FaultReport } from "../engine/fault-queue.js";
+import type { FaultReport, ReportQueue } from "../engine/report-queue.js";
 import type { RawFault } from "../engine/port-records.js";
 import type { Stalls } from "../engine/stalls.js";
 import type { Device } from "./device.js";
@@ -19,7 +19,7 @@ import type { IoasidFd } from "./ioasid-fd.js";
 import { IOASID_PAGE_RESPONSE_INVALID, IOASID_PAGE_RESPONSE_SUCCESS } from "./requests.js";
 
 export interface FaultParts {
-  readonly queue: Pick<FaultQueue, "head" | "take" | "takeDropped" | "waitBeyond">;
+  readonly queue: Pick<ReportQueue, "head" | "take" | "takeDropped" | "waitBeyond">;
   /** Where accesses wait for the answer to their group. */
   readonly stalls: Pick<Stalls, "answer">;
   /** Records that the queue of an fd holds. */

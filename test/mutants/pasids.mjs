@@ -1,7 +1,7 @@
 // Defects in reading, publishing and dropping the entries of PASID tables, and in which refusals devices may ask for pages.
 const edit = (file, find, replace) => ({ file: `assembly/${file}.ts`, find, replace });
 const TABLES = ["test/unit/engine-pasid-tables.test.ts"];
-const FAULTS = ["test/unit/engine-fault-queue.test.ts"];
+const FAULTS = ["test/unit/engine-report-queue.test.ts"];
 const RECOVERY = ["assembly/__tests__/fault.spec.ts"];
 const DECODERS = ["test/unit/pasid-decoders-property.test.ts"];
 

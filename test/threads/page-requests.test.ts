@@ -90,10 +90,10 @@ describe.each(["read", "readBlocking"] as const)("a worker's %s of a page that i
   it("ends with a detach, read by the host or not", async () => {
     for (const read of [true, false]) {
       const { fd, devs, gva, worker, host, request } = await guest();
-      const { head } = host.engine.faultQueue;
+      const { head } = host.engine.reports;
       worker.begin(method, 0x7000n, 8);
       if (read) await request();
-      else while (host.engine.faultQueue.head === head) await new Promise((resolve) => setTimeout(resolve, 1));
+      else while (host.engine.reports.head === head) await new Promise((resolve) => setTimeout(resolve, 1));
       devs[1]!.detachIoasid({ ioasid: gva });
       expect(await worker.ending()).toEqual({ n: 0, refused: "page-request-invalid" });
       expect(fd.faults.pending).toBe(0);

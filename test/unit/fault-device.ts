@@ -1,7 +1,7 @@
 // A device that faults: its accesses go through a port, and what is refused there it reports as an event, or asks for as pages.
 // The records are those of the real engine.
 import type { SimulatedHost } from "../../src/create-host.js";
-import { FaultQueue } from "../../src/engine/fault-queue.js";
+import { ReportQueue } from "../../src/engine/report-queue.js";
 import { PERM_R, PERM_W } from "../../src/engine/layout.js";
 import type { RawFault } from "../../src/engine/port-records.js";
 import { Stalls } from "../../src/engine/stalls.js";
@@ -16,11 +16,11 @@ export interface Asked {
 }
 
 export class FaultingDevice {
-  readonly queue: FaultQueue;
+  readonly queue: ReportQueue;
   readonly stalls: Stalls;
 
   constructor(readonly host: SimulatedHost, readonly name: string) {
-    this.queue = new FaultQueue(host.engine);
+    this.queue = new ReportQueue(host.engine);
     this.stalls = new Stalls(host.engine);
   }
 

@@ -34,12 +34,12 @@ export async function wordChanges(words: Int32Array, at: number, seen: number, m
   if (answer.async) await answer.value;
 }
 
-export class FaultQueue {
+export class ReportQueue {
   readonly #engine: EngineAccess;
   readonly #at: number;
   readonly #capacity: number;
 
-  /** @internal `EngineAccess.faultQueue` */
+  /** @internal `EngineAccess.reports` */
   constructor(engine: EngineAccess) {
     this.#engine = engine;
     this.#at = engine.word(L.ENGINE_QUEUE);

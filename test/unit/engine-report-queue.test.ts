@@ -1,7 +1,7 @@
 // The queue of what devices report, and the slots of accesses that wait, on one thread, in unshared and in shared memory, and which refusals a page request may mend.
 import { describe, expect, it } from "vitest";
 import { EngineAccess } from "../../src/engine/access.js";
-import { FaultQueue } from "../../src/engine/fault-queue.js";
+import { ReportQueue } from "../../src/engine/report-queue.js";
 import * as L from "../../src/engine/layout.js";
 import type { RawFault } from "../../src/engine/port.js";
 import { PAGE_RESPONSE_FAILURE, PAGE_RESPONSE_INVALID, PAGE_RESPONSE_SUCCESS, Stalls } from "../../src/engine/stalls.js";
@@ -30,7 +30,7 @@ it("accesses of two engines in one memory wait for their own answers, whatever t
 
 describe.each([["unshared", false], ["shared", true]])("in %s memory", (_name, shared) => {
   it("the queue gives records back whole and in order, events and requests", async () => {
-    const queue = new FaultQueue((await world(shared)).engine);
+    const queue = new ReportQueue((await world(shared)).engine);
     expect(queue.take()).toBeUndefined();
     queue.push(FAULT);
     queue.push({ ...FAULT, iova: 1n, recoverable: false }, { group: 0xffff_fffe, last: false });
@@ -42,7 +42,7 @@ describe.each([["unshared", false], ["shared", true]])("in %s memory", (_name, s
   });
 
   it("a full queue drops what comes, counts it once, keeps what it has, and takes records again", async () => {
-    const queue = new FaultQueue((await world(shared)).engine);
+    const queue = new ReportQueue((await world(shared)).engine);
     for (let n = 0n; n < 11n; n++) expect(queue.push({ ...FAULT, iova: n })).toBe(n < 8n);
     expect([queue.takeDropped(), queue.takeDropped()]).toEqual([3, 0]);
     expect(queue.take()?.iova).toBe(0n);
@@ -51,7 +51,7 @@ describe.each([["unshared", false], ["shared", true]])("in %s memory", (_name, s
   });
 
   it("who waits for the queue wakes for what was pushed since, and for a drop", async () => {
-    const queue = new FaultQueue((await world(shared)).engine);
+    const queue = new ReportQueue((await world(shared)).engine);
     const seen = queue.head;
     const woken = queue.waitBeyond(seen);
     setTimeout(() => queue.push(FAULT), 5);
@@ -96,7 +96,7 @@ describe.each([["unshared", false], ["shared", true]])("in %s memory", (_name, s
 
   it("100,000 requests queued and answered take no memory and no frame", async () => {
     const { engine } = await world(shared);
-    const queue = new FaultQueue(engine);
+    const queue = new ReportQueue(engine);
     const stalls = new Stalls(engine);
     const before = [engine.framesUsed, engine.memory.buffer.byteLength];
     for (let n = 0; n < 100_000; n++) {
@@ -166,11 +166,11 @@ describe("a thread that has ended", () => {
     const { engine, thread, other } = await worldOfThread();
     const words = new Int32Array(engine.memory.buffer);
     words[(engine.word(L.ENGINE_QUEUE) + L.QUEUE_LOCK) >>> 2] = thread;
-    expect(engine.faultQueue.push(FAULT)).toBe(false);
-    expect([engine.faultQueue.take(), engine.faultQueue.takeDropped()]).toEqual([undefined, 1]);
+    expect(engine.reports.push(FAULT)).toBe(false);
+    expect([engine.reports.take(), engine.reports.takeDropped()]).toEqual([undefined, 1]);
     engine.endThread(thread);
-    expect([other.faultQueue.push(FAULT), engine.faultQueue.push(FAULT)]).toEqual([true, true]);
-    expect([engine.faultQueue.take(), engine.faultQueue.take(), engine.faultQueue.take()]).toMatchObject([{ rid: 0x20 }, { rid: 0x20 }, undefined]);
+    expect([other.reports.push(FAULT), engine.reports.push(FAULT)]).toEqual([true, true]);
+    expect([engine.reports.take(), engine.reports.take(), engine.reports.take()]).toMatchObject([{ rid: 0x20 }, { rid: 0x20 }, undefined]);
   });
 
   it("while its accesses wait gives their places back, and only these", async () => {
