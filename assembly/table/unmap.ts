@@ -17,28 +17,69 @@ export function noteCleared(engine: usize, lg2: u32): void {
   store<u64>(engine, load<u64>(engine, ENGINE_CLEARED) | (<u64>1 << lg2), ENGINE_CLEARED);
 }
 
-/** Bytes mapped by `table` and below it; retires the tables below. Leaf entries are counted, not read. */
+/**
+ * Retires the page tables that n entries of a table of level 1 lead to: bytes that they and the leaves among the entries mapped. Without
+ * a call for each of them; leaf entries of page tables are counted, not read. With `empty` the entries are emptied, else n are all.
+ */
+@inline
+function retireTables<F extends Format>(engine: usize, table: usize, entry: usize, n: u32, empty: bool): u64 {
+  const f = changetype<F>(0);
+  const frames = load<u32>(engine, ENGINE_FRAMES);
+  const counts = load<u32>(engine, ENGINE_FRAME_LIVE);
+  const links = load<u32>(engine, ENGINE_FRAME_NEXT);
+  const most = Frames.live(engine, table);
+  let chain: u32 = 0;
+  let lowest: u32 = 0;
+  let leaves: u32 = 0;
+  let tables: u32 = 0;
+  let pages: u64 = 0;
+  for (const end = entry + (n << 3); empty ? entry < end : leaves + tables < most; entry += 8) {
+    const pte = load<u64>(entry);
+    if (!pte) continue;
+    if (empty) store<u64>(entry, 0);
+    if (f.kind(pte, 1) != TABLE) {
+      leaves++;
+      noteCleared(engine, f.leafLg2(pte, 1));
+      continue;
+    }
+    const index = <u32>(<usize>f.tableAddress(pte) - frames) >> FRAME_LG2;
+    const live = counts + (index << 1);
+    pages += load<u16>(live);
+    store<u16>(live, 0);
+    store<u32>(links + (index << 2), chain);
+    chain = index + 1;
+    if (!tables++) lowest = chain;
+  }
+  if (empty) Frames.addLive(engine, table, -(leaves + tables));
+  if (tables) {
+    retireChain(engine, chain, lowest, tables, tableOrder<F>());
+    // Their leaves may be of any size that a page table allows; the caller only asks which classes were touched.
+    noteCleared(engine, f.spanLg2(0));
+  }
+  return (<u64>leaves << f.spanLg2(1)) + (pages << f.spanLg2(0));
+}
+
+/** Bytes mapped by `table` and below it; retires the tables below. */
 function dropBelow<F extends Format>(engine: usize, table: usize, level: u32): u64 {
   const f = changetype<F>(0);
   const span = f.spanLg2(level);
+  if (level == 1) return retireTables<F>(engine, table, table, 1 << f.tableLg2(), false);
   const live = Frames.live(engine, table);
-  let bytes: u64 = 0;
   if (level == 0) {
-    bytes = <u64>live << span;
-    // The leaves may be of any size that this level allows; the caller only asks which classes were touched.
     noteCleared(engine, span);
-  } else {
-    let seen: u32 = 0;
-    for (let entry = table; seen < live; entry += 8) {
-      const pte = load<u64>(entry);
-      if (!pte) continue;
-      seen++;
-      if (f.kind(pte, level) == TABLE) {
-        bytes += drop<F>(engine, <usize>f.tableAddress(pte), level - 1);
-      } else {
-        bytes += <u64>1 << span;
-        noteCleared(engine, f.leafLg2(pte, level));
-      }
+    return <u64>live << span;
+  }
+  let bytes: u64 = 0;
+  let seen: u32 = 0;
+  for (let entry = table; seen < live; entry += 8) {
+    const pte = load<u64>(entry);
+    if (!pte) continue;
+    seen++;
+    if (f.kind(pte, level) == TABLE) {
+      bytes += drop<F>(engine, <usize>f.tableAddress(pte), level - 1);
+    } else {
+      bytes += <u64>1 << span;
+      noteCleared(engine, f.leafLg2(pte, level));
     }
   }
   return bytes;
@@ -69,46 +110,6 @@ export function isWhole(first: u64, last: u64, spanLg2: u32): bool {
 }
 
 /**
- * Removes what n entries of a table of level 1 lead to, whole page tables and leaves: bytes removed. As `take`, without a call for
- * each of them: leaf entries are counted, not read.
- */
-function takeTables<F extends Format>(engine: usize, table: usize, entry: usize, n: u32): u64 {
-  const f = changetype<F>(0);
-  const span = f.spanLg2(1);
-  const frames = load<u32>(engine, ENGINE_FRAMES);
-  const counts = load<u32>(engine, ENGINE_FRAME_LIVE);
-  const links = load<u32>(engine, ENGINE_FRAME_NEXT);
-  let chain: u32 = 0;
-  let lowest: u32 = 0;
-  let leaves: u32 = 0;
-  let tables: u32 = 0;
-  let pages: u64 = 0;
-  for (const end = entry + (n << 3); entry < end; entry += 8) {
-    const pte = load<u64>(entry);
-    if (!pte) continue;
-    store<u64>(entry, 0);
-    if (f.kind(pte, 1) != TABLE) {
-      leaves++;
-      noteCleared(engine, f.leafLg2(pte, 1));
-      continue;
-    }
-    const index = <u32>(<usize>f.tableAddress(pte) - frames) >> FRAME_LG2;
-    const live = counts + (index << 1);
-    pages += load<u16>(live);
-    store<u16>(live, 0);
-    store<u32>(links + (index << 2), chain);
-    chain = index + 1;
-    if (!tables++) lowest = chain;
-  }
-  Frames.addLive(engine, table, -(leaves + tables));
-  if (tables) {
-    retireChain(engine, chain, lowest, tables, tableOrder<F>());
-    noteCleared(engine, f.spanLg2(0));
-  }
-  return (<u64>leaves << span) + (pages << f.spanLg2(0));
-}
-
-/**
  * Removes [first..last] below `table`: bytes removed. `unmapRefusal` has made sure that no leaf is cut. Entries are emptied by plain
  * stores, which are whole: the epoch that `settle` advances comes after them all, and nothing they led to is given back before.
  */
@@ -122,7 +123,7 @@ function take<F extends Format>(engine: usize, table: usize, level: u32, first: 
     const entry = table + EntryOf.offset<F>(at, level);
     if (level == 1 && !(at & lowBits(span)) && last - at >= lowBits(span)) {
       const n = <u32>((last - at + 1) >> span);
-      bytes += takeTables<F>(engine, table, entry, n);
+      bytes += retireTables<F>(engine, table, entry, n, true);
       at += <u64>n << span;
       if (at - 1 == last) return bytes;
       continue;
