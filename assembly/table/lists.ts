@@ -1,18 +1,19 @@
-// Map and unmap of lists: records in the scratch area, carried out one after the other with the page table of the one before at
-// hand. A list is checked whole before anything of it is written. Ranges are first..last, inclusive. Imports layout, frames, runs,
-// map, unmap, the cursor of merge, the format contract; knows no format.
+// Map and unmap of lists: records in the scratch area, carried out one after the other with the tables of the one before at hand. A list
+// is checked whole before anything of it is written. Records that go on in the page table of the one before, and are like it in all
+// that can be refused, are most of a list: each pass has a loop of their own. Ranges are first..last, inclusive. Imports layout, cursor,
+// frames, runs, map, unmap, the format contract; knows no format.
 import {
-  DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_GUEST, DOMAIN_HIGH, DOMAIN_OUTPUT_LG2, ENGINE_CURSOR, ENGINE_FRAMES_USED, ENGINE_SCRATCH,
+  DOMAIN_ADDRESS_MASK, DOMAIN_FLAGS, DOMAIN_GUEST, DOMAIN_OUTPUT_LG2, ENGINE_CURSOR, ENGINE_FRAMES_USED, ENGINE_SCRATCH,
   LEAF_BYTES, LEAF_FIRST, LEAF_HPA, LEAF_LAST, LEAF_LG2, LEAF_PERM, RANGE_BYTES, RANGE_FIRST, RANGE_LAST, STATUS_NOT_OWNED, STATUS_OK, STATUS_OVERLAP,
 } from "../layout";
 import { EntryOf, Format, lowBits } from "../format/format";
 import { Operation } from "../format/list";
+import { Cursor } from "./cursor";
 import { Frames, spendGrant } from "./frames";
-import { checkRange, marksLeft, OVERLAP, put, putFrom } from "./map";
-import { Cursor, pageTable } from "./merge-pages";
+import { checkRange, marksLeft, OVERLAP } from "./map";
 import { tableOrder } from "./root";
 import { anyOf, fillRun, takeRun } from "./runs";
-import { isWhole, noteCleared, takeFrom, unmapRefusal } from "./unmap";
+import { noteCleared, unmapRefusal } from "./unmap";
 
 @unmanaged
 abstract class Pages {
@@ -22,10 +23,58 @@ abstract class Pages {
     return f.leafSizes(0) == <u64>1 << f.smallLg2();
   }
 
-  /** The page table in which a range goes on that follows one up to `last`; 0 if there is none, or none does. */
-  @inline static nextTo<F extends Format>(domain: usize, last: u64): usize {
-    return ~last & lowBits(changetype<F>(0).spanLg2(1)) ? pageTable<F>(domain, last) : 0;
+  /** Not 0 unless both addresses lie in the page table of `before`: then what else an address is asked holds for them as for that one. */
+  @inline static apart<F extends Format>(first: u64, last: u64, before: u64): u64 {
+    return ((first ^ before) | (last ^ before)) >> changetype<F>(0).spanLg2(1);
   }
+
+  @inline static count<F extends Format>(first: u64, last: u64): u32 {
+    return <u32>((last - first) >> changetype<F>(0).smallLg2()) + 1;
+  }
+
+  /** The page table in which a range goes on that follows one up to `last`; 0 if there is none, or none does. */
+  @inline static nextTo<F extends Format>(domain: usize, last: u64, cursor: Cursor): usize {
+    return ~last & lowBits(changetype<F>(0).spanLg2(1)) ? cursor.pageTable<F>(domain, last) : 0;
+  }
+}
+
+/** Permissions of a map and its largest leaf, as one word. */
+@inline
+function kindOf(at: usize): u64 {
+  return load<u64>(at, LEAF_PERM);
+}
+
+/**
+ * Does the map at `at` lie in the page table of one that was allowed and ends at `before`, and behind it, with nothing wrong but
+ * perhaps an overlap?
+ */
+@inline
+function goesOn<F extends Format>(at: usize, before: u64, kind: u64, beyond: u64): bool {
+  const f = changetype<F>(0);
+  const first = load<u64>(at, LEAF_FIRST);
+  const last = load<u64>(at, LEAF_LAST);
+  const hpa = load<u64>(at, LEAF_HPA);
+  const wrong = Pages.apart<F>(first, last, before) | ((hpa | (hpa + (last - first))) & beyond)
+    | ((first | (last + 1) | hpa) & lowBits(f.smallLg2())) | (kindOf(at) ^ kind);
+  return (u32(wrong != 0) | u32(first <= before) | u32(last < first)) == 0;
+}
+
+/** Plans one map, whatever it is: the tables that it needs in the high half, or a STATUS_*. The cursor has its last page table. */
+function planMap<F extends Format>(domain: usize, cursor: Cursor, at: usize, mask: u64): u64 {
+  const hpa = load<u64>(at, LEAF_HPA);
+  const sizes = lowBits(load<u32>(at, LEAF_LG2) + 1);
+  let first = load<u64>(at, LEAF_FIRST);
+  let last = load<u64>(at, LEAF_LAST);
+  const status = checkRange<F>(domain, first, last, hpa, load<u32>(at, LEAF_PERM), sizes);
+  if (status != STATUS_OK) return status;
+  // Addresses that differ only in what is ignored have one entry.
+  first &= mask;
+  last &= mask;
+  if (!cursor.fresh && first <= cursor.after) return STATUS_OVERLAP;
+  const tables = cursor.plan<F>(domain, first, last, hpa, sizes);
+  if (tables == OVERLAP) return STATUS_OVERLAP;
+  cursor.childTable = Pages.nextTo<F>(domain, last, cursor);
+  return <u64>tables << 32;
 }
 
 /**
@@ -33,46 +82,31 @@ abstract class Pages {
  * ascend; what does not counts as overlap.
  */
 function planMaps<F extends Format>(domain: usize, cursor: Cursor, at: usize, end: usize): u64 {
-  const f = changetype<F>(0);
-  const tableSpan = f.spanLg2(1);
-  const bias = load<u64>(domain, DOMAIN_BIAS);
-  const high = load<u64>(domain, DOMAIN_HIGH);
   const mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
   const beyond = ~lowBits(load<u32>(domain, DOMAIN_OUTPUT_LG2));
   if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST) return STATUS_NOT_OWNED;
-  let tables: u64 = 0;
-  for (; at < end; at += LEAF_BYTES) {
-    let first = load<u64>(at, LEAF_FIRST);
-    let last = load<u64>(at, LEAF_LAST);
-    const hpa = load<u64>(at, LEAF_HPA);
-    const perm = load<u32>(at, LEAF_PERM);
-    const size = load<u32>(at, LEAF_LG2);
-    // What is certainly no refusal, in few steps; checkRange knows what it is else.
-    const wrong = (((first + bias) | (last + bias)) & high) | ((first ^ last) & ~mask) | ((hpa | (last - first) | (hpa + (last - first))) & beyond)
-      | ((first | (last + 1) | hpa) & lowBits(f.smallLg2()));
-    if (wrong != 0 || last < first || perm > 7 || !(f.expressible() & (1 << perm)) || size < f.smallLg2()) {
-      const status = checkRange<F>(domain, first, last, hpa, perm, lowBits(size + 1));
-      if (status != STATUS_OK) return status;
+  let answer: u64 = 0;
+  while (at < end) {
+    const more = planMap<F>(domain, cursor, at, mask);
+    if (<u32>more != STATUS_OK) return more;
+    answer += more;
+    let before = load<u64>(at, LEAF_LAST);
+    const kind = kindOf(at);
+    const table = cursor.childTable;
+    at += LEAF_BYTES;
+    if (table) {
+      for (; at < end && goesOn<F>(at, before, kind, beyond); at += LEAF_BYTES) {
+        const first = load<u64>(at, LEAF_FIRST);
+        before = load<u64>(at, LEAF_LAST);
+        if (anyOf(table + EntryOf.offset<F>(first, 0), Pages.count<F>(first, before), ~(<u64>0))) return STATUS_OVERLAP;
+      }
+    } else {
+      // It is missing, and counted: it takes all that comes into it.
+      for (; at < end && goesOn<F>(at, before, kind, beyond); at += LEAF_BYTES) before = load<u64>(at, LEAF_LAST);
     }
-    // Addresses that differ only in what is ignored have one entry.
-    first &= mask;
-    last &= mask;
-    if (!cursor.fresh && first <= cursor.after) return STATUS_OVERLAP;
-    const key = cursor.childKey;
-    if (first >> tableSpan == key && last >> tableSpan == key) {
-      // A table that is missing is counted, and takes all that comes into it: whole ones come with another key.
-      const table = cursor.childTable;
-      if (table && anyOf(table + EntryOf.offset<F>(first, 0), <u32>((last - first) >> f.smallLg2()) + 1, ~(<u64>0))) return STATUS_OVERLAP;
-      cursor.after = last;
-      continue;
-    }
-    const more = cursor.plan<F>(domain, first, last, hpa, lowBits(size + 1));
-    if (more == OVERLAP) return STATUS_OVERLAP;
-    tables += more;
-    cursor.childKey = last >> tableSpan;
-    cursor.childTable = Pages.nextTo<F>(domain, last);
+    cursor.after = before & mask;
   }
-  return tables << 32;
+  return answer;
 }
 
 /** Plans d maps of the scratch area; they go on behind those planned before, unless a says that they are the first. */
@@ -87,40 +121,45 @@ export class PlanMaps extends Operation {
   }
 }
 
+/** Makes the maps at `at` up to `end` that go on in the page table of one before them, up to `before`: where others begin. */
+function putBeside<F extends Format>(engine: usize, table: usize, at: usize, end: usize, before: u64, kind: u64, marks: u32): usize {
+  const f = changetype<F>(0);
+  const page = f.makeLeaf(0, f.smallLg2(), 0, <u32>kind | marks);
+  let pages: u32 = 0;
+  for (; at < end; at += LEAF_BYTES) {
+    const first = load<u64>(at, LEAF_FIRST);
+    const last = load<u64>(at, LEAF_LAST);
+    if ((Pages.apart<F>(first, last, before) | (kindOf(at) ^ kind)) != 0) break;
+    const n = Pages.count<F>(first, last);
+    const entry = table + EntryOf.offset<F>(first, 0);
+    const pte = page | load<u64>(at, LEAF_HPA);
+    if (n == 1) store<u64>(entry, pte);
+    else fillRun(entry, n, pte, <u64>1 << f.smallLg2());
+    pages += n;
+  }
+  Frames.addLive(engine, table, pages);
+  return at;
+}
+
 /** Makes d maps of the scratch area, which are planned, and for whose tables there are frames. */
 @unmanaged
 @final
 export class PutMaps extends Operation {
   run<F extends Format>(engine: usize, domain: usize, _a: u64, _b: u64, _c: u64, d: u32): u64 {
-    const f = changetype<F>(0);
-    const tableSpan = f.spanLg2(1);
+    const cursor = changetype<Cursor>(engine + ENGINE_CURSOR);
     const mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
     const marks = marksLeft(domain);
     const used = load<u32>(engine, ENGINE_FRAMES_USED);
-    let key = ~(<u64>0);
-    let table: usize = 0;
-    let live: usize = 0;
+    cursor.reset();
     let at = <usize>load<u32>(engine, ENGINE_SCRATCH);
-    for (const end = at + d * LEAF_BYTES; at < end; at += LEAF_BYTES) {
-      const first = load<u64>(at, LEAF_FIRST) & mask;
-      const last = load<u64>(at, LEAF_LAST) & mask;
-      const hpa = load<u64>(at, LEAF_HPA);
-      const perm = load<u32>(at, LEAF_PERM) | marks;
-      if (first >> tableSpan != key || last >> tableSpan != key) {
-        putFrom<F>(engine, domain, first, last, hpa, perm, lowBits(load<u32>(at, LEAF_LG2) + 1));
-        table = Pages.nextTo<F>(domain, last);
-        key = table ? last >> tableSpan : ~(<u64>0);
-        if (table) live = Frames.liveAddress(engine, Frames.index(engine, table));
-      } else if (Pages.alike<F>()) {
-        const entry = table + EntryOf.offset<F>(first, 0);
-        const n = <u32>((last - first) >> f.smallLg2()) + 1;
-        const pte = f.makeLeaf(0, f.smallLg2(), hpa, perm);
-        if (n == 1) store<u64>(entry, pte);
-        else fillRun(entry, n, pte, <u64>1 << f.smallLg2());
-        store<u16>(live, <u16>(load<u16>(live) + n));
-      } else {
-        put<F>(engine, table, 0, first, last, hpa, perm, lowBits(load<u32>(at, LEAF_LG2) + 1));
-      }
+    for (const end = at + d * LEAF_BYTES; at < end; ) {
+      const last = load<u64>(at, LEAF_LAST);
+      const kind = kindOf(at);
+      cursor.put<F>(engine, domain, load<u64>(at, LEAF_FIRST) & mask, last & mask, load<u64>(at, LEAF_HPA), <u32>kind | marks,
+        lowBits(load<u32>(at, LEAF_LG2) + 1));
+      at += LEAF_BYTES;
+      const table = Pages.alike<F>() && at < end ? Pages.nextTo<F>(domain, last & mask, cursor) : 0;
+      if (table) at = putBeside<F>(engine, table, at, end, last, kind, marks);
     }
     spendGrant(engine, (load<u32>(engine, ENGINE_FRAMES_USED) - used) >> tableOrder<F>());
     return 0;
@@ -133,29 +172,57 @@ export class PutMaps extends Operation {
 export class CheckUnmaps extends Operation {
   run<F extends Format>(engine: usize, domain: usize, _a: u64, _b: u64, _c: u64, d: u32): u64 {
     const f = changetype<F>(0);
-    const tableSpan = f.spanLg2(1);
-    const bias = load<u64>(domain, DOMAIN_BIAS);
-    const high = load<u64>(domain, DOMAIN_HIGH);
-    const halves = ~load<u64>(domain, DOMAIN_ADDRESS_MASK);
-    const ranges = <usize>load<u32>(engine, ENGINE_SCRATCH);
-    let key = ~(<u64>0);
-    let after: u64 = 0;
-    for (let at = ranges; at < ranges + d * RANGE_BYTES; at += RANGE_BYTES) {
+    const cursor = changetype<Cursor>(engine + ENGINE_CURSOR);
+    const mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
+    cursor.reset();
+    let begins = false;
+    let at = <usize>load<u32>(engine, ENGINE_SCRATCH);
+    for (const end = at + d * RANGE_BYTES; at < end; ) {
+      // What begins where the range before it ends cuts no leaf there.
       const first = load<u64>(at, RANGE_FIRST);
-      const last = load<u64>(at, RANGE_LAST);
-      const wrong = (((first + bias) | (last + bias)) & high) | ((first ^ last) & halves) | ((first | (last + 1)) & lowBits(f.smallLg2()));
-      if (Pages.alike<F>() && !wrong && last >= first && first >> tableSpan == key && last >> tableSpan == key) {
-        after = last;
-        continue;
-      }
-      // What ends where the range before it does begins no leaf inside.
-      const refusal = unmapRefusal<F>(domain, first, last, first == after + 1 && at != ranges);
+      let before = load<u64>(at, RANGE_LAST);
+      // Nor is one cut in a page table whose leaves are pages.
+      const whole = Pages.alike<F>() && Pages.apart<F>(first, first, before) == 0 && cursor.pageTable<F>(domain, first & mask) != 0;
+      const refusal = unmapRefusal<F>(domain, first, before, begins || whole, whole);
       if (refusal) return refusal;
-      after = last;
-      if (Pages.alike<F>()) key = Pages.nextTo<F>(domain, last) ? last >> tableSpan : ~(<u64>0);
+      at += RANGE_BYTES;
+      if (Pages.alike<F>() && at < end && Pages.nextTo<F>(domain, before & mask, cursor)) {
+        for (; at < end; at += RANGE_BYTES) {
+          const first = load<u64>(at, RANGE_FIRST);
+          const last = load<u64>(at, RANGE_LAST);
+          if ((Pages.apart<F>(first, last, before) | ((first | (last + 1)) & lowBits(f.smallLg2()))) != 0 || last < first) break;
+          before = last;
+        }
+      }
+      begins = at < end && load<u64>(at, RANGE_FIRST) == before + 1;
     }
     return 0;
   }
+}
+
+/**
+ * Empties the ranges at `at` up to `end` that go on in the page table of one before them, up to `before`: where others begin, or the one
+ * with which nothing is left in the table.
+ */
+function takeBeside<F extends Format>(engine: usize, table: usize, at: usize, end: usize, before: u64): usize {
+  let left = Frames.live(engine, table);
+  const live = left;
+  for (; at < end; at += RANGE_BYTES) {
+    const first = load<u64>(at, RANGE_FIRST);
+    const last = load<u64>(at, RANGE_LAST);
+    if (Pages.apart<F>(first, last, before) != 0) break;
+    const n = Pages.count<F>(first, last);
+    const entry = table + EntryOf.offset<F>(first, 0);
+    if (n == 1) {
+      left -= u32(load<u64>(entry) != 0);
+      store<u64>(entry, 0);
+    } else {
+      left -= takeRun(entry, n);
+    }
+    if (!left) break;
+  }
+  Frames.addLive(engine, table, left - live);
+  return at;
 }
 
 /** Removes d ranges of the scratch area, for which CheckUnmaps has answered 0: bytes removed. */
@@ -164,38 +231,25 @@ export class CheckUnmaps extends Operation {
 export class TakeUnmaps extends Operation {
   run<F extends Format>(engine: usize, domain: usize, _a: u64, _b: u64, _c: u64, d: u32): u64 {
     const f = changetype<F>(0);
-    const tableSpan = f.spanLg2(1);
+    const cursor = changetype<Cursor>(engine + ENGINE_CURSOR);
+    const mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
+    cursor.reset();
     let bytes: u64 = 0;
     let pages: u64 = 0;
-    let key = ~(<u64>0);
-    let table: usize = 0;
-    let live: usize = 0;
     let at = <usize>load<u32>(engine, ENGINE_SCRATCH);
-    for (const end = at + d * RANGE_BYTES; at < end; at += RANGE_BYTES) {
+    for (const end = at + d * RANGE_BYTES; at < end; ) {
       const first = load<u64>(at, RANGE_FIRST);
       let last = load<u64>(at, RANGE_LAST);
+      at += RANGE_BYTES;
       // Neighbours go together.
-      for (; at + RANGE_BYTES < end && load<u64>(at, RANGE_BYTES + RANGE_FIRST) == last + 1; at += RANGE_BYTES) last = load<u64>(at, RANGE_BYTES + RANGE_LAST);
-      if (first >> tableSpan == key && last >> tableSpan == key && !isWhole(first, last, tableSpan)) {
-        const entry = table + EntryOf.offset<F>(first, 0);
-        const n = <u32>((last - first) >> f.smallLg2()) + 1;
-        let taken: u32;
-        if (n == 1) {
-          taken = u32(load<u64>(entry) != 0);
-          store<u64>(entry, 0);
-        } else {
-          taken = takeRun(entry, n);
-        }
-        const left = <u32>load<u16>(live) - taken;
-        store<u16>(live, <u16>left);
-        pages += taken;
-        if (left) continue;
-      }
+      for (; at < end && load<u64>(at, RANGE_FIRST) == last + 1; at += RANGE_BYTES) last = load<u64>(at, RANGE_LAST);
       // An empty table goes too.
-      bytes += takeFrom<F>(engine, domain, first, last);
-      table = Pages.nextTo<F>(domain, last);
-      key = table ? last >> tableSpan : ~(<u64>0);
-      if (table) live = Frames.liveAddress(engine, Frames.index(engine, table));
+      bytes += cursor.take<F>(engine, domain, first, last);
+      const table = Pages.alike<F>() && at < end ? Pages.nextTo<F>(domain, last & mask, cursor) : 0;
+      if (!table) continue;
+      const live = Frames.live(engine, table);
+      at = takeBeside<F>(engine, table, at, end, last);
+      pages += live - Frames.live(engine, table);
     }
     if (pages) noteCleared(engine, f.smallLg2());
     return bytes + (pages << f.smallLg2());

@@ -47,7 +47,7 @@ abstract class Run {
  * yet), or OVERLAP. Tables that also serve `after`, where a range planned before this one ends, are counted already: two
  * ranges in one entry's span share a table.
  */
-function plan<F extends Format>(table: usize, level: u32, first: u64, last: u64, hpa: u64, sizes: u64, after: u64): u32 {
+export function plan<F extends Format>(table: usize, level: u32, first: u64, last: u64, hpa: u64, sizes: u64, after: u64): u32 {
   const f = changetype<F>(0);
   const span = f.spanLg2(level);
   let tables: u32 = 0;

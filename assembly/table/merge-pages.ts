@@ -1,10 +1,11 @@
 // The pieces of a merge, in its two passes: n entries of one page table of the parent over one page table of the child, and runs
 // of larger leaves. Pages are copied entry by entry, larger leaves become maps capped at their size, so that no leaf of the child
-// spans two of the parent's. Ranges are first..last, inclusive. Imports layout, frames, runs, map, the format contract.
+// spans two of the parent's. Ranges are first..last, inclusive. Imports layout, cursor, frames, runs, map, the format contract.
 import { DOMAIN_LEVELS } from "../layout";
 import { EMPTY, EntryOf, Format, lowBits, TABLE } from "../format/format";
+import { Cursor } from "./cursor";
 import { Frames, takeFrame } from "./frames";
-import { marksLeft, OVERLAP, planFrom, putFrom } from "./map";
+import { marksLeft, OVERLAP } from "./map";
 import { Start, tableOrder } from "./root";
 import { anyOf, copyEqualRun, emptyRun } from "./runs";
 
@@ -26,51 +27,15 @@ export class Put extends Pass {
   @inline writes(): bool { return true; }
 }
 
-/** The table of `level` that serves iova, 0 if there is none. */
-export function tableAt<F extends Format>(domain: usize, iova: u64, level: u32): usize {
-  const f = changetype<F>(0);
-  const levels = load<u32>(domain, DOMAIN_LEVELS);
-  if (levels <= level) return 0;
-  let table = Start.table<F>(domain, iova);
-  for (let above = levels - 1; above > level; above--) {
-    const pte = load<u64>(table + EntryOf.offset<F>(iova, above));
-    if (f.kind(pte, above) != TABLE) return 0;
-    table = <usize>f.tableAddress(pte);
-  }
-  return table;
-}
-
-/** The page table that serves iova, 0 if there is none. */
-export function pageTable<F extends Format>(domain: usize, iova: u64): usize {
-  return tableAt<F>(domain, iova, 0);
-}
-
-/** The table of `level` that serves iova; it and those above are made where they are missing. */
-function growTo<F extends Format>(engine: usize, domain: usize, iova: u64, level: u32): usize {
-  const f = changetype<F>(0);
-  let table = Start.table<F>(domain, iova);
-  for (let above = load<u32>(domain, DOMAIN_LEVELS) - 1; above > level; above--) {
-    const entry = table + EntryOf.offset<F>(iova, above);
-    let pte = load<u64>(entry);
-    if (f.kind(pte, above) != TABLE) {
-      pte = f.makeTable(above, takeFrame(engine, tableOrder<F>(), true));
-      atomic.store<u64>(entry, pte);
-      Frames.addLive(engine, table, 1);
-    }
-    table = <usize>f.tableAddress(pte);
-  }
-  return table;
-}
-
 /**
  * Copies as copyEqualRun does into the page table of `at`, which is missing and complete before its pointer is stored. Answers
  * the table; its live count says how many.
  */
 function copyIntoNew<F extends Format>(
-  engine: usize, domain: usize, at: u64, from: usize, n: u32, pte: u64, bits: u64,
+  engine: usize, child: usize, at: u64, from: usize, n: u32, pte: u64, bits: u64, cursor: Cursor,
 ): usize {
   const f = changetype<F>(0);
-  const above = growTo<F>(engine, domain, at, 1);
+  const above = cursor.growAbove<F>(engine, child, at);
   const bytes: usize = 8 << f.tableLg2();
   const table = takeFrame(engine, tableOrder<F>(), false);
   const before = EntryOf.offset<F>(at, 0);
@@ -99,37 +64,6 @@ export function leafRun<F extends Format>(entry: usize, n: u32, level: u32, pte:
     if (((next ^ pte) & kept) != 0 || f.leafLg2(next, level) != lg2 || f.leafAddress(next, level) != output) break;
   }
   return min(count, n);
-}
-
-/** What is known from the entry before: the page tables of parent and child, and how far is planned. */
-@unmanaged
-export class Cursor {
-  parentKey: u64;
-  childKey: u64;
-  /** Where the last piece that was planned ends. */
-  after: u64;
-  parentTable: usize;
-  /** 0: it is missing, and counted. */
-  childTable: usize;
-  /** Level of the parent's entry that was found last. */
-  level: u32;
-  /** Nothing is planned yet: `after` means nothing. */
-  fresh: bool;
-
-  /** No page table is known. No address has such a key. */
-  @inline reset(): void {
-    this.parentKey = ~(<u64>0);
-    this.childKey = ~(<u64>0);
-    this.fresh = true;
-  }
-
-  /** Tables of the child that [at..end] -> hpa needs and no piece before it, or OVERLAP. */
-  plan<F extends Format>(child: usize, at: u64, end: u64, hpa: u64, sizes: u64): u32 {
-    const tables = planFrom<F>(child, at, end, hpa, sizes, this.fresh ? ~at : this.after);
-    this.after = end;
-    this.fresh = false;
-    return tables;
-  }
 }
 
 /** The parent's entry that ends the walk for gpa, a leaf or empty; the cursor has its level. */
@@ -168,7 +102,7 @@ export function mergeLeaves<F extends Format, P extends Pass>(
   engine: usize, child: usize, at: u64, end: u64, hpa: u64, lg2: u32, perm: u32, cursor: Cursor,
 ): u32 {
   if (!changetype<P>(0).writes()) return cursor.plan<F>(child, at, end, hpa, lowBits(lg2 + 1));
-  putFrom<F>(engine, child, at, end, hpa, perm | marksLeft(child), lowBits(lg2 + 1));
+  cursor.put<F>(engine, child, at, end, hpa, perm | marksLeft(child), lowBits(lg2 + 1));
   return 0;
 }
 
@@ -198,10 +132,10 @@ export function mergePages<F extends Format, P extends Pass>(
       const bits = f.makeLeaf(0, page, 0, both | marksLeft(child));
       if (at >> f.spanLg2(1) != cursor.childKey) {
         cursor.childKey = at >> f.spanLg2(1);
-        cursor.childTable = pageTable<F>(child, at);
+        cursor.childTable = cursor.pageTable<F>(child, at);
       }
       if (!cursor.childTable) {
-        cursor.childTable = copyIntoNew<F>(engine, child, at, entry, n, pte, bits);
+        cursor.childTable = copyIntoNew<F>(engine, child, at, entry, n, pte, bits, cursor);
         run = Frames.live(engine, cursor.childTable);
       } else {
         const to = cursor.childTable + EntryOf.offset<F>(at, 0);
@@ -237,7 +171,7 @@ export function planPages<F extends Format>(
   const f = changetype<F>(0);
   const key = at >> f.spanLg2(1);
   if (key != cursor.childKey) {
-    const table = pageTable<F>(child, at);
+    const table = cursor.pageTable<F>(child, at);
     let tables: u32 = 0;
     if (!table) {
       const skipped = firstWanted<F>(entry, n, flags, perm);

@@ -1,16 +1,17 @@
 // Merge: a child's ranges over what a parent's table maps at other addresses, into the child's own table. Where the parent has
 // nothing, or nothing that both permit, the child gets nothing. Two passes as in map: the first refuses overlap and counts
-// tables, the second cannot fail. Ranges are first..last, inclusive. Imports layout, frames, runs, map, the pieces, the format
-// contract; knows no format.
+// tables, the second cannot fail. Ranges are first..last, inclusive. Imports layout, cursor, frames, runs, map, the pieces, the
+// format contract; knows no format.
 import {
   AREA_AT, AREA_BYTES, AREA_FIRST, AREA_GPA, AREA_LAST, AREA_PERM, DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_HIGH, DOMAIN_LEVELS,
   ENGINE_CURSOR, ENGINE_FRAMES_USED, ENGINE_SCRATCH, STATUS_OK, STATUS_OVERLAP, STATUS_RANGE,
 } from "../layout";
 import { EMPTY, EntryOf, Format, LEAF, lowBits, TABLE } from "../format/format";
 import { Operation } from "../format/list";
+import { Cursor, tableAt } from "./cursor";
 import { Frames, spendGrant } from "./frames";
 import { Check, marksLeft, OVERLAP } from "./map";
-import { Both, Cursor, findEntry, leafRun, mergeLeaves, mergePages, pageTable, Pass, Plan, planPages, Put, tableAt } from "./merge-pages";
+import { Both, findEntry, leafRun, mergeLeaves, mergePages, Pass, Plan, planPages, Put } from "./merge-pages";
 import { tableOrder } from "./root";
 import { copyEqualRun, emptyRun } from "./runs";
 
@@ -104,7 +105,7 @@ function findEntries<F extends Format>(child: usize, parent: usize, areas: usize
       }
       const pte = above ? load<u64>(above + EntryOf.offset<F>(gpa, 1)) : 0;
       table = above && f.kind(pte, 1) == TABLE ? <usize>f.tableAddress(pte) : 0;
-      if (load<u32>(parent, DOMAIN_LEVELS) == 1) table = pageTable<F>(parent, gpa);
+      if (load<u32>(parent, DOMAIN_LEVELS) == 1) table = tableAt<F>(parent, gpa, 0);
     }
     store<u32>(area, table ? <u32>(table + EntryOf.offset<F>(gpa, 0)) : 0, AREA_AT);
   }

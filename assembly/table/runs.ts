@@ -24,16 +24,24 @@ export function takeRun(entry: usize, n: u32): u32 {
   let p = entry;
   const end = entry + (n << 3);
   const zero = i64x2.splat(0);
-  // Lanes that are not empty compare as -1.
+  // Entries that are empty already compare as -1.
   let counts = i64x2.splat(0);
-  for (const lastFour = end - 32; n >= 4 && p <= lastFour; p += 32) {
-    counts = i64x2.add(counts, i64x2.add(i64x2.ne(v128.load(p), zero), i64x2.ne(v128.load(p, 16), zero)));
+  for (; p + 64 <= end; p += 64) {
+    const low = i64x2.add(i64x2.eq(v128.load(p), zero), i64x2.eq(v128.load(p, 16), zero));
+    const high = i64x2.add(i64x2.eq(v128.load(p, 32), zero), i64x2.eq(v128.load(p, 48), zero));
+    counts = i64x2.add(counts, i64x2.add(low, high));
     v128.store(p, zero);
     v128.store(p, zero, 16);
+    v128.store(p, zero, 32);
+    v128.store(p, zero, 48);
   }
-  let taken = -<u32>(i64x2.extract_lane(counts, 0) + i64x2.extract_lane(counts, 1));
-  for (; p < end; p += 8) {
-    taken += u32(load<u64>(p) != 0);
+  for (; p + 16 <= end; p += 16) {
+    counts = i64x2.add(counts, i64x2.eq(v128.load(p), zero));
+    v128.store(p, zero);
+  }
+  let taken = n + <u32>(i64x2.extract_lane(counts, 0) + i64x2.extract_lane(counts, 1));
+  if (p < end) {
+    taken -= u32(load<u64>(p) == 0);
     store<u64>(p, 0);
   }
   return taken;
@@ -50,8 +58,8 @@ export function fillRun(entry: usize, n: u32, pte: u64, step: u64): void {
     let b = i64x2.add(a, two);
     let c = i64x2.add(b, two);
     let d = i64x2.add(c, two);
-    const lastEight = end - 64;
-    do {
+    // Sixteen at a time: the loop itself costs as much as four stores.
+    for (; p + 128 <= end; p += 128) {
       v128.store(p, a);
       v128.store(p, b, 16);
       v128.store(p, c, 32);
@@ -60,8 +68,22 @@ export function fillRun(entry: usize, n: u32, pte: u64, step: u64): void {
       b = i64x2.add(b, eight);
       c = i64x2.add(c, eight);
       d = i64x2.add(d, eight);
+      v128.store(p, a, 64);
+      v128.store(p, b, 80);
+      v128.store(p, c, 96);
+      v128.store(p, d, 112);
+      a = i64x2.add(a, eight);
+      b = i64x2.add(b, eight);
+      c = i64x2.add(c, eight);
+      d = i64x2.add(d, eight);
+    }
+    if (p + 64 <= end) {
+      v128.store(p, a);
+      v128.store(p, b, 16);
+      v128.store(p, c, 32);
+      v128.store(p, d, 48);
       p += 64;
-    } while (p <= lastEight);
+    }
     pte += step * <u64>((p - entry) >> 3);
   }
   for (; p < end; p += 8, pte += step) store<u64>(p, pte);

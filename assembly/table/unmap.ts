@@ -105,7 +105,7 @@ function takeLeaves<F extends Format>(engine: usize, table: usize, first: u64, l
 }
 
 /** Is [first..last], in the span of one entry of 2^spanLg2 bytes, all of it? */
-export function isWhole(first: u64, last: u64, spanLg2: u32): bool {
+function isWhole(first: u64, last: u64, spanLg2: u32): bool {
   return last - first == lowBits(spanLg2);
 }
 
@@ -113,7 +113,7 @@ export function isWhole(first: u64, last: u64, spanLg2: u32): bool {
  * Removes [first..last] below `table`: bytes removed. `unmapRefusal` has made sure that no leaf is cut. Entries are emptied by plain
  * stores, which are whole: the epoch that `settle` advances comes after them all, and nothing they led to is given back before.
  */
-function take<F extends Format>(engine: usize, table: usize, level: u32, first: u64, last: u64): u64 {
+export function take<F extends Format>(engine: usize, table: usize, level: u32, first: u64, last: u64): u64 {
   if (level == 0) return takeLeaves<F>(engine, table, first, last);
   const f = changetype<F>(0);
   const span = f.spanLg2(level);
@@ -184,16 +184,16 @@ export function takeFrom<F extends Format>(engine: usize, domain: usize, first: 
 
 /**
  * Why [a..b] cannot be removed: UNMAP_SPLIT if it would cut a leaf, UNMAP_REFUSED if it is no range of this space; 0 if it can.
- * `begins`: it is known that no leaf lies across its beginning.
+ * `begins`, `ends`: it is known that no leaf lies across its beginning, or its end.
  */
-export function unmapRefusal<F extends Format>(domain: usize, a: u64, b: u64, begins: bool): u64 {
+export function unmapRefusal<F extends Format>(domain: usize, a: u64, b: u64, begins: bool, ends: bool): u64 {
   const bias = load<u64>(domain, DOMAIN_BIAS);
   const high = load<u64>(domain, DOMAIN_HIGH);
   const mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
   if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST) return UNMAP_REFUSED;
   if (b < a || ((a | (b + 1)) & lowBits(changetype<F>(0).smallLg2())) != 0) return UNMAP_REFUSED;
   if ((((a + bias) | (b + bias)) & high) != 0 || (a & ~mask) != (b & ~mask)) return UNMAP_REFUSED;
-  return (!begins && cutsLeaf<F>(domain, a, a, b)) || cutsLeaf<F>(domain, b, a, b) ? UNMAP_SPLIT : 0;
+  return (!begins && cutsLeaf<F>(domain, a, a, b)) || (!ends && cutsLeaf<F>(domain, b, a, b)) ? UNMAP_SPLIT : 0;
 }
 
 /** Removes [a..b]: bytes removed, or as `unmapRefusal`. */
@@ -201,7 +201,7 @@ export function unmapRefusal<F extends Format>(domain: usize, a: u64, b: u64, be
 @final
 export class UnmapRange extends Operation {
   run<F extends Format>(engine: usize, domain: usize, a: u64, b: u64, _c: u64, _d: u32): u64 {
-    const refusal = unmapRefusal<F>(domain, a, b, false);
+    const refusal = unmapRefusal<F>(domain, a, b, false, false);
     return refusal ? refusal : takeFrom<F>(engine, domain, a, b);
   }
 }
