@@ -5,7 +5,7 @@ import {
   REQUEST_BYTES, RESULT_BYTES, ROUTE_ADDRESS_MASK, ROUTE_FIRST, TAG_PLAIN_BITS,
 } from "./layout";
 import { Iotlb } from "./iotlb";
-import { Lookup, Quad } from "./lookup";
+import { Eight, Lookup, Quad } from "./lookup";
 import { Request, Route } from "./request";
 
 /**
@@ -93,13 +93,22 @@ function lookUp(engine: usize, port: usize, from: u32, to: u32, miss: usize): us
   const requests = <usize>load<u32>(port, PORT_REQUESTS);
   const begin = Request.at(<u32>requests, from);
   const end = Request.at(<u32>requests, to);
-  let quads = Request.at(<u32>requests, to & ~3);
-  let refused: usize = 0;
   let request = begin;
   let result = <usize>load<u32>(port, PORT_RESULTS) + (from << 3);
+  // Eight at a time until the first that is refused.
+  const eights = begin + ((end - begin) & ~(Eight.REQUESTS - 1));
+  if (request < eights) {
+    // The condition stands last: what does not change in the loop is then computed before it.
+    do {
+      if (!Eight.answer(request, result, routes, routeMask, iotlb, hashShift)) break;
+      request += Eight.REQUESTS;
+      result += Eight.RESULTS;
+    } while (request < eights);
+  }
+  let quads = Request.at(<u32>requests, to & ~3);
+  let refused: usize = 0;
   while (request < end) {
     if (request < quads) {
-      // The condition stands last: what does not change in the loop is then computed before it.
       do {
         if (!Quad.answer(request, result, routes, routeMask, iotlb, hashShift)) break;
         request += Quad.REQUESTS;

@@ -7,6 +7,6 @@ export { attachRoute, blockRoute, identityRoute } from "./attach";
 export { attachPasidTable, createPasidTable, destroyPasidTable, dropPasids, invalidatePasid } from "./pasid-table";
 export { canTakeTables, createDomain, destroyDomain, flushDomain, invalidateDomain, map, unmap, walk } from "./domain";
 export { checkUnmaps, mapMany, planMany, putMany, unmapMany } from "./lists";
-export { collectDirty, leafRuns, merge, planMerge, putMerge, trackDirty } from "./shadow";
+export { collectDirty, leafRuns, merge, mergeMany, planMerge, putMerge, trackDirty } from "./shadow";
 export { addThread, closePort, endThread, enter, leave, openPort, portBytes } from "./port";
 export { translate, translateHalves, translateNumber } from "./translate";

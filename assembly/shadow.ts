@@ -49,6 +49,15 @@ export function putMerge(engine: usize, childIndex: u32, parentIndex: u32, n: u3
   dispatch<PutMerge>(load<u32>(child, DOMAIN_FORMAT), engine, child, domainAt(engine, parentIndex), 0, 0, n);
 }
 
+/** Both, for a list that the scratch area holds: a STATUS_*. Nothing is written unless it is STATUS_OK. */
+export function mergeMany(engine: usize, childIndex: u32, parentIndex: u32, n: u32): u32 {
+  const plan = planMerge(engine, childIndex, parentIndex, n, true);
+  if (<u32>plan != STATUS_OK) return <u32>plan;
+  if (!canTakeTables(engine, childIndex, <u32>(plan >> 32))) return STATUS_NO_FRAMES;
+  putMerge(engine, childIndex, parentIndex, n);
+  return STATUS_OK;
+}
+
 /**
  * [first..last] of the child -> what the parent maps from gpa on, with PERM_* and what the parent permits: a STATUS_*. Where
  * the parent maps nothing the child does not either. Nothing is written unless it is STATUS_OK.
@@ -59,11 +68,7 @@ export function merge(engine: usize, childIndex: u32, parentIndex: u32, first: u
   store<u64>(area, last, AREA_LAST);
   store<u64>(area, gpa, AREA_GPA);
   store<u32>(area, perm, AREA_PERM);
-  const plan = planMerge(engine, childIndex, parentIndex, 1, true);
-  if (<u32>plan != STATUS_OK) return <u32>plan;
-  if (!canTakeTables(engine, childIndex, <u32>(plan >> 32))) return STATUS_NO_FRAMES;
-  putMerge(engine, childIndex, parentIndex, 1);
-  return STATUS_OK;
+  return mergeMany(engine, childIndex, parentIndex, 1);
 }
 
 /** Has the domain tables of the kernel's for that range? Otherwise ENGINE_FOUND says that it has not. */

@@ -22,7 +22,7 @@ export function tableAt<F extends Format>(domain: usize, iova: u64, level: u32):
 }
 
 /** Log2 of what a table of level 1 spans. */
-function aboveLg2<F extends Format>(): u32 {
+export function aboveLg2<F extends Format>(): u32 {
   const f = changetype<F>(0);
   return f.spanLg2(1) + f.tableLg2();
 }
@@ -54,11 +54,14 @@ export function growTo<F extends Format>(engine: usize, domain: usize, iova: u64
 @unmanaged
 export class Cursor {
   parentKey: u64;
+  parentAboveKey: u64;
   childKey: u64;
   aboveKey: u64;
   /** Where the last piece that was planned ends. */
   after: u64;
   parentTable: usize;
+  /** The parent's table of level 1; 0 if there is none. */
+  parentAbove: usize;
   /** The page table of the child; 0: it is missing, and counted. */
   childTable: usize;
   /** The child's table of level 1; 0 if there is none. */
@@ -71,6 +74,7 @@ export class Cursor {
   /** No table is known. No address has such a key. */
   @inline reset(): void {
     this.parentKey = ~(<u64>0);
+    this.parentAboveKey = ~(<u64>0);
     this.childKey = ~(<u64>0);
     this.aboveKey = ~(<u64>0);
     this.fresh = true;

@@ -3,7 +3,7 @@
 // spans two of the parent's. Ranges are first..last, inclusive. Imports layout, cursor, frames, runs, map, the format contract.
 import { DOMAIN_LEVELS } from "../layout";
 import { EMPTY, EntryOf, Format, lowBits, TABLE } from "../format/format";
-import { Cursor } from "./cursor";
+import { aboveLg2, Cursor, tableAt } from "./cursor";
 import { Frames, takeFrame } from "./frames";
 import { marksLeft, OVERLAP } from "./map";
 import { Start, tableOrder } from "./root";
@@ -41,8 +41,8 @@ function copyIntoNew<F extends Format>(
   const before = EntryOf.offset<F>(at, 0);
   const copied = copyEqualRun(table + before, from, n, pte, f.addressField(), bits);
   const after = before + (copied << 3);
-  memory.fill(table, 0, before);
-  memory.fill(table + after, 0, bytes - after);
+  if (before) memory.fill(table, 0, before);
+  if (after < bytes) memory.fill(table + after, 0, bytes - after);
   Frames.addLive(engine, table, copied);
   atomic.store<u64>(above + EntryOf.offset<F>(at, 1), f.makeTable(1, table));
   Frames.addLive(engine, above, 1);
@@ -69,20 +69,35 @@ export function leafRun<F extends Format>(entry: usize, n: u32, level: u32, pte:
 /** The parent's entry that ends the walk for gpa, a leaf or empty; the cursor has its level. */
 export function findEntry<F extends Format>(parent: usize, gpa: u64, cursor: Cursor): usize {
   const f = changetype<F>(0);
-  let level: u32 = 0;
-  let table = cursor.parentTable;
   if (gpa >> f.spanLg2(1) != cursor.parentKey) {
-    level = load<u32>(parent, DOMAIN_LEVELS) - 1;
-    table = Start.table<F>(parent, gpa);
-    for (; level; level--) {
-      const pte = load<u64>(table + EntryOf.offset<F>(gpa, level));
-      if (f.kind(pte, level) != TABLE) break;
-      table = <usize>f.tableAddress(pte);
+    if (gpa >> aboveLg2<F>() != cursor.parentAboveKey) {
+      cursor.parentAboveKey = gpa >> aboveLg2<F>();
+      cursor.parentAbove = tableAt<F>(parent, gpa, 1);
     }
-    if (!level) {
-      cursor.parentKey = gpa >> f.spanLg2(1);
-      cursor.parentTable = table;
+    const above = cursor.parentAbove;
+    if (!above) return findFromStart<F>(parent, gpa, cursor);
+    const entry = above + EntryOf.offset<F>(gpa, 1);
+    const pte = load<u64>(entry);
+    if (f.kind(pte, 1) != TABLE) {
+      cursor.level = 1;
+      return entry;
     }
+    cursor.parentKey = gpa >> f.spanLg2(1);
+    cursor.parentTable = <usize>f.tableAddress(pte);
+  }
+  cursor.level = 0;
+  return cursor.parentTable + EntryOf.offset<F>(gpa, 0);
+}
+
+/** The same where no table of level 1 serves gpa. */
+function findFromStart<F extends Format>(parent: usize, gpa: u64, cursor: Cursor): usize {
+  const f = changetype<F>(0);
+  let level = load<u32>(parent, DOMAIN_LEVELS) - 1;
+  let table = Start.table<F>(parent, gpa);
+  for (; level; level--) {
+    const pte = load<u64>(table + EntryOf.offset<F>(gpa, level));
+    if (f.kind(pte, level) != TABLE) break;
+    table = <usize>f.tableAddress(pte);
   }
   cursor.level = level;
   return table + EntryOf.offset<F>(gpa, level);

@@ -3,17 +3,17 @@
 // tables, the second cannot fail. Ranges are first..last, inclusive. Imports layout, cursor, frames, runs, map, the pieces, the
 // format contract; knows no format.
 import {
-  AREA_AT, AREA_BYTES, AREA_FIRST, AREA_GPA, AREA_LAST, AREA_PERM, DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_HIGH, DOMAIN_LEVELS,
+  AREA_AT, AREA_BYTES, AREA_FIRST, AREA_GPA, AREA_LAST, AREA_PERM, DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_HIGH,
   ENGINE_CURSOR, ENGINE_FRAMES_USED, ENGINE_SCRATCH, STATUS_OK, STATUS_OVERLAP, STATUS_RANGE,
 } from "../layout";
 import { EMPTY, EntryOf, Format, LEAF, lowBits, TABLE } from "../format/format";
 import { Operation } from "../format/list";
-import { Cursor, tableAt } from "./cursor";
+import { aboveLg2, Cursor, tableAt } from "./cursor";
 import { Frames, spendGrant } from "./frames";
 import { Check, marksLeft, OVERLAP } from "./map";
 import { Both, findEntry, leafRun, mergeLeaves, mergePages, Pass, Plan, planPages, Put } from "./merge-pages";
 import { tableOrder } from "./root";
-import { copyEqualRun, emptyRun } from "./runs";
+import { Copy, emptyRun } from "./runs";
 
 /**
  * One pass over [first..last] of the child, at the parent's addresses from gpa, whose entry may be known: the tables that the
@@ -28,6 +28,14 @@ export function mergeRange<F extends Format, P extends Pass>(
   let at = first;
   let from = gpa;
   while (true) {
+    if (!changetype<P>(0).writes() && at >> f.spanLg2(1) == cursor.childKey && !cursor.childTable) {
+      // A page table that is missing, and counted, takes all that comes into it.
+      const end = min(at | lowBits(f.spanLg2(1)), last);
+      if (end == last) return tables;
+      from += end - at + 1;
+      at = end + 1;
+      entry = 0;
+    }
     const known = entry != 0;
     if (!known) entry = findEntry<F>(parent, from, cursor);
     const level = known ? 0 : cursor.level;
@@ -75,13 +83,12 @@ function findEntries<F extends Format>(child: usize, parent: usize, areas: usize
   const f = changetype<F>(0);
   const end = areas + n * AREA_BYTES;
   const bias = load<u64>(child, DOMAIN_BIAS);
-  const high = load<u64>(child, DOMAIN_HIGH);
-  const same = load<u64>(parent, DOMAIN_BIAS) == bias && load<u64>(parent, DOMAIN_HIGH) == high;
+  const same = load<u64>(parent, DOMAIN_BIAS) == bias && load<u64>(parent, DOMAIN_HIGH) == load<u64>(child, DOMAIN_HIGH);
+  const high = same ? load<u64>(child, DOMAIN_HIGH) : ~(<u64>0);
   const halves = ~(load<u64>(child, DOMAIN_ADDRESS_MASK) & load<u64>(parent, DOMAIN_ADDRESS_MASK));
-  // The parent's page table of the area before, and the table that leads to it.
-  let key = ~(<u64>0);
+  let allowed = ~(<u32>0);
+  // The parent's table of level 1 for the area before.
   let aboveKey = ~(<u64>0);
-  let table: usize = 0;
   let above: usize = 0;
   for (let area = areas; area < end; area += AREA_BYTES) {
     const first = load<u64>(area, AREA_FIRST);
@@ -91,23 +98,19 @@ function findEntries<F extends Format>(child: usize, parent: usize, areas: usize
     const gpaLast = gpa + (last - first);
     // What is certainly no refusal, in few steps; else it is asked which one it is.
     const wrong = (((first + bias) | (last + bias) | (gpa + bias) | (gpaLast + bias)) & high) | (((first ^ last) | (gpa ^ gpaLast)) & halves)
-      | ((first | (last + 1) | gpa) & lowBits(f.smallLg2()));
-    if (wrong != 0 || last < first || gpaLast < gpa || perm > 7 || !(f.expressible() & (1 << perm)) || !same) {
+      | ((first | (last + 1) | gpa) & lowBits(f.smallLg2())) | (perm ^ allowed);
+    if ((u32(wrong != 0) | u32(last < first) | u32(gpaLast < gpa)) != 0) {
       const status = Check.input<F>(child, first, last, gpa, perm);
       if (status != STATUS_OK) return status;
       if (!Check.isInput(parent, gpa, gpaLast)) return STATUS_RANGE;
+      allowed = perm;
     }
-    if (gpa >> f.spanLg2(1) != key) {
-      key = gpa >> f.spanLg2(1);
-      if (f.tableLg2() + f.spanLg2(1) < 64 && gpa >> (f.tableLg2() + f.spanLg2(1)) != aboveKey) {
-        aboveKey = gpa >> (f.tableLg2() + f.spanLg2(1));
-        above = tableAt<F>(parent, gpa, 1);
-      }
-      const pte = above ? load<u64>(above + EntryOf.offset<F>(gpa, 1)) : 0;
-      table = above && f.kind(pte, 1) == TABLE ? <usize>f.tableAddress(pte) : 0;
-      if (load<u32>(parent, DOMAIN_LEVELS) == 1) table = tableAt<F>(parent, gpa, 0);
+    if (gpa >> aboveLg2<F>() != aboveKey) {
+      aboveKey = gpa >> aboveLg2<F>();
+      above = tableAt<F>(parent, gpa, 1);
     }
-    store<u32>(area, table ? <u32>(table + EntryOf.offset<F>(gpa, 0)) : 0, AREA_AT);
+    const pte = above ? load<u64>(above + EntryOf.offset<F>(gpa, 1)) : 0;
+    store<u32>(area, above && f.kind(pte, 1) == TABLE ? <u32>(<usize>f.tableAddress(pte) + EntryOf.offset<F>(gpa, 0)) : 0, AREA_AT);
   }
   if (n < TOUCH_AREAS) return STATUS_OK;
   for (let area = areas; area < end; area += AREA_BYTES) load<u64>(load<u32>(area, AREA_AT));
@@ -123,7 +126,7 @@ function planAreas<F extends Format>(engine: usize, child: usize, parent: usize,
   for (const end = area + n * AREA_BYTES; area < end; area += AREA_BYTES) {
     const first = load<u64>(area, AREA_FIRST);
     const last = load<u64>(area, AREA_LAST);
-    // A page table that is missing, and counted, takes all that comes into it.
+    // As mergeRange would answer, without a call for it.
     if ((first ^ last) >> tableSpan == 0 && first >> tableSpan == cursor.childKey && !cursor.childTable) continue;
     const more = mergeRange<F, Plan>(engine, child, parent, first, last, load<u64>(area, AREA_GPA), load<u32>(area, AREA_PERM), load<u32>(area, AREA_AT), cursor);
     if (more == OVERLAP) return OVERLAP;
@@ -133,52 +136,61 @@ function planAreas<F extends Format>(engine: usize, child: usize, parent: usize,
 }
 
 /**
- * The second pass. Pages that are like those of the area before, in a page table of the child that is known, are copied here: the
- * child's bits of such a page are known too.
+ * Copies the areas at `area` up to `end` that go on in the page table of the child that serves `before`, from pages like `like`, which get
+ * `bits` in the child: where others begin. An area that turns out to be another one in its middle is not counted.
  */
+function copyBeside<F extends Format>(
+  engine: usize, table: usize, area: usize, end: usize, before: u64, like: u64, perm: u32, bits: u64,
+): usize {
+  const f = changetype<F>(0);
+  const bytes: usize = 8 << f.tableLg2();
+  const kept = f.addressField();
+  const wanted = Copy.wanted(like);
+  const compared = Copy.compared(kept);
+  const changed = Copy.changed(like, kept, bits);
+  let pages: u32 = 0;
+  for (; area < end; area += AREA_BYTES) {
+    const first = load<u64>(area, AREA_FIRST);
+    const last = load<u64>(area, AREA_LAST);
+    const entry = <usize>load<u32>(area, AREA_AT);
+    const n = <u32>((last - first) >> f.smallLg2()) + 1;
+    const beyond = (entry & (bytes - 1)) + (n << 3) > bytes;
+    const apart = ((first ^ before) | (last ^ before)) >> f.spanLg2(1);
+    if ((u32(apart != 0) | u32(!entry) | u32(beyond) | (load<u32>(area, AREA_PERM) ^ perm)) != 0) break;
+    const to = table + EntryOf.offset<F>(first, 0);
+    if (n == 1) {
+      const pte = load<u64>(entry);
+      if (((pte ^ like) & ~kept) != 0) break;
+      store<u64>(to, (pte & kept) | bits);
+    } else if (Copy.run(to, entry, n, wanted, compared, changed) != n) {
+      break;
+    }
+    pages += n;
+  }
+  Frames.addLive(engine, table, pages);
+  return area;
+}
+
+/** The second pass. Areas that go on in the page table of the one before, from pages like those, are most of a list. */
 function putAreas<F extends Format>(engine: usize, child: usize, parent: usize, n: u32): void {
   const f = changetype<F>(0);
   const cursor = changetype<Cursor>(engine + ENGINE_CURSOR);
   const flags = load<u32>(parent, DOMAIN_FLAGS);
-  const tableSpan = f.spanLg2(1);
-  let like: u64 = 0;
-  let likePerm: u32 = 0;
-  let bits: u64 = 0;
   let area = <usize>load<u32>(engine, ENGINE_SCRATCH);
-  for (const end = area + n * AREA_BYTES; area < end; area += AREA_BYTES) {
+  for (const end = area + n * AREA_BYTES; area < end; ) {
     const first = load<u64>(area, AREA_FIRST);
     const last = load<u64>(area, AREA_LAST);
-    const gpa = load<u64>(area, AREA_GPA);
     const entry = <usize>load<u32>(area, AREA_AT);
     const perm = load<u32>(area, AREA_PERM);
-    if (!entry || (first ^ last) >> tableSpan != 0 || (gpa ^ (gpa + (last - first))) >> tableSpan != 0) {
-      mergeRange<F, Put>(engine, child, parent, first, last, gpa, perm, entry, cursor);
-      continue;
-    }
-    const pages = <u32>((last - first) >> f.smallLg2()) + 1;
+    mergeRange<F, Put>(engine, child, parent, first, last, load<u64>(area, AREA_GPA), perm, entry, cursor);
+    area += AREA_BYTES;
+    if (area == end || !entry || last >> f.spanLg2(1) != cursor.childKey || !cursor.childTable) continue;
     const pte = load<u64>(entry);
-    let copied: u32 = 0;
-    if (first >> tableSpan == cursor.childKey && cursor.childTable && f.kind(pte, 0) == LEAF && f.leafLg2(pte, 0) == f.smallLg2()) {
-      if (((pte ^ like) & ~f.addressField()) != 0 || perm != likePerm) {
-        like = pte;
-        likePerm = perm;
-        const both = Both.of<F>(pte, 0, flags, perm);
-        bits = both ? f.makeLeaf(0, f.smallLg2(), 0, both | marksLeft(child)) : 0;
-      }
-      if (bits) {
-        const to = cursor.childTable + EntryOf.offset<F>(first, 0);
-        if (pages == 1) {
-          store<u64>(to, (pte & f.addressField()) | bits);
-          copied = 1;
-        } else {
-          copied = copyEqualRun(to, entry, pages, pte, f.addressField(), bits);
-        }
-        Frames.addLive(engine, cursor.childTable, copied);
-      }
-    }
-    if (copied == pages) continue;
-    const done = <u64>copied << f.smallLg2();
-    mergePages<F, Put>(engine, child, entry + (copied << 3), pages - copied, first + done, gpa + done, flags, perm, cursor);
+    if (f.kind(pte, 0) != LEAF || f.leafLg2(pte, 0) != f.smallLg2()) continue;
+    const both = Both.of<F>(pte, 0, flags, perm);
+    if (!both) continue;
+    const bits = f.makeLeaf(0, f.smallLg2(), 0, both | marksLeft(child));
+    area = copyBeside<F>(engine, cursor.childTable, area, end, last, pte, perm, bits);
   }
 }
 

@@ -102,42 +102,59 @@ export function emptyRun(entry: usize, n: u32): u32 {
   return <u32>(p - entry) >> 3;
 }
 
+/** Is an entry another than pte? `found` is their XOR, of one vector or of several joined by OR. */
+@inline
+function differs(found: v128, compared: v128): bool {
+  return v128.any_true(v128.and(found, compared));
+}
+
+/** What a copy asks of an entry and makes of it: bits that `pte` has and others must have too, those that stay, those that come. */
+@unmanaged
+export abstract class Copy {
+  /** In both lanes. */
+  @inline static wanted(pte: u64): v128 { return i64x2.splat(<i64>pte); }
+  @inline static compared(kept: u64): v128 { return i64x2.splat(<i64>~kept); }
+  /** Of an entry that is like pte only kept bits differ: with these changed it is the entry of the copy. */
+  @inline static changed(pte: u64, kept: u64, bits: u64): v128 { return i64x2.splat(<i64>((pte & ~kept) ^ bits)); }
+
+  /** See copyEqualRun. */
+  @inline static run(to: usize, from: usize, n: u32, wanted: v128, compared: v128, changed: v128): u32 {
+    let p = from;
+    const end = from + (n << 3);
+    for (; p + 64 <= end; p += 64, to += 64) {
+      const a = v128.load(p);
+      const b = v128.load(p, 16);
+      const c = v128.load(p, 32);
+      const d = v128.load(p, 48);
+      const low = v128.or(v128.xor(a, wanted), v128.xor(b, wanted));
+      const high = v128.or(v128.xor(c, wanted), v128.xor(d, wanted));
+      if (differs(v128.or(low, high), compared)) break;
+      v128.store(to, v128.xor(a, changed));
+      v128.store(to, v128.xor(b, changed), 16);
+      v128.store(to, v128.xor(c, changed), 32);
+      v128.store(to, v128.xor(d, changed), 48);
+    }
+    for (; p + 16 <= end; p += 16, to += 16) {
+      const two = v128.load(p);
+      if (differs(v128.xor(two, wanted), compared)) break;
+      v128.store(to, v128.xor(two, changed));
+    }
+    for (; p < end; p += 8, to += 8) {
+      const entry = load<u64>(p);
+      if ((entry ^ i64x2.extract_lane(wanted, 0)) & i64x2.extract_lane(compared, 0)) break;
+      store<u64>(to, entry ^ i64x2.extract_lane(changed, 0));
+    }
+    return <u32>(p - from) >> 3;
+  }
+}
+
 /**
  * Copies entries from `from` to `to` as long as they equal `pte` in all bits but those of `kept`: only these stay, with `bits`
  * added (they are no kept ones). How many of n there were. Nothing else is ever stored: others may be reading.
  */
 export function copyEqualRun(to: usize, from: usize, n: u32, pte: u64, kept: u64, bits: u64): u32 {
-  let p = from;
-  const end = from + (n << 3);
-  const wanted = i64x2.splat(<i64>pte);
-  const other = i64x2.splat(<i64>~kept);
-  // Of an entry that is like pte only kept bits differ: put back, beside the new bits, they make the entry of the copy.
-  const base = i64x2.splat(<i64>((pte & kept) | bits));
-  if (n >= 8) {
-    const lastEight = end - 64;
-    do {
-      const a = v128.xor(v128.load(p), wanted);
-      const b = v128.xor(v128.load(p, 16), wanted);
-      const c = v128.xor(v128.load(p, 32), wanted);
-      const d = v128.xor(v128.load(p, 48), wanted);
-      if (v128.any_true(v128.and(v128.or(v128.or(a, b), v128.or(c, d)), other))) break;
-      v128.store(to, v128.xor(a, base));
-      v128.store(to, v128.xor(b, base), 16);
-      v128.store(to, v128.xor(c, base), 32);
-      v128.store(to, v128.xor(d, base), 48);
-      p += 64;
-      to += 64;
-    } while (p <= lastEight);
-  }
-  for (; p + 16 <= end; p += 16, to += 16) {
-    const two = v128.xor(v128.load(p), wanted);
-    if (v128.any_true(v128.and(two, other))) break;
-    v128.store(to, v128.xor(two, base));
-  }
-  for (; p < end; p += 8, to += 8) {
-    const entry = load<u64>(p);
-    if ((entry ^ pte) & ~kept) break;
-    store<u64>(to, (entry & kept) | bits);
-  }
-  return <u32>(p - from) >> 3;
+  const wanted = Copy.wanted(pte);
+  const compared = Copy.compared(kept);
+  const changed = Copy.changed(pte, kept, bits);
+  return Copy.run(to, from, n, wanted, compared, changed);
 }

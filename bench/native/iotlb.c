@@ -1,11 +1,11 @@
-// The engine's IOTLB loop, as C: groups of four lanes, as two vectors of two, then lane by lane what such a group does not
-// answer. Same records, same order, same vectors, same answers as `lookUp` in assembly/translate.ts and assembly/lookup.ts.
+// The engine's IOTLB loop, as C: groups of eight lanes, as vectors of two, then of four, then lane by lane what such a group
+// does not answer. Same records, same order, same vectors, same answers as `lookUp` in assembly/batch-lookup.ts and assembly/lookup.ts.
 #include "engine.h"
 #include "lookup.h"
 
 typedef u64 u64x2 __attribute__((vector_size(16)));
 
-/** More groups refused than this and a quarter of those seen: the rest is done lane by lane. */
+/** More groups refused than this and a sixth of those seen: the rest is done lane by lane. */
 #define MOST_REFUSED 4
 
 struct iotlb {
@@ -66,14 +66,17 @@ static inline struct pair answer_pair(const u8 *memory, const struct iotlb *its,
   return pair;
 }
 
-/** Writes four results: do they all hold? */
-static inline int answer_quad(const u8 *memory, const struct iotlb *its, const u8 *request, u8 *result)
+/** Writes the results of a group of `lanes`: do they all hold? */
+static inline int answer_group(const u8 *memory, const struct iotlb *its, const u8 *request, u8 *result, u32 lanes)
 {
-  struct pair one = answer_pair(memory, its, request, result);
-  struct pair other = answer_pair(memory, its, request + 2 * REQUEST_BYTES, result + 2 * RESULT_BYTES);
-  u64x2 against = ((one.denied | other.denied) & ~both(its->mask)) | (both(DATA_VALID) & ~(one.data & other.data))
-                  | ((one.iovas | other.iovas) >> TAG_PLAIN_BITS);
-  return is_zero(against);
+  struct pair all = answer_pair(memory, its, request, result);
+  for (u32 lane = 2; lane < lanes; lane += 2) {
+    struct pair one = answer_pair(memory, its, request + lane * REQUEST_BYTES, result + lane * RESULT_BYTES);
+    all.denied |= one.denied;
+    all.data &= one.data;
+    all.iovas |= one.iovas;
+  }
+  return is_zero((all.denied & ~both(its->mask)) | (both(DATA_VALID) & ~all.data) | (all.iovas >> TAG_PLAIN_BITS));
 }
 
 u32 translate_hits(u8 *memory, u32 port, u32 n)
@@ -89,10 +92,12 @@ u32 translate_hits(u8 *memory, u32 port, u32 n)
   u32 missed = 0;
   u32 refused = 0;
   u32 quads = n & ~3u;
-  for (u32 lane = 0; lane < n;) {
-    while (lane < quads && answer_quad(memory, &its, requests + lane * REQUEST_BYTES, results + lane * RESULT_BYTES)) lane += 4;
+  u32 lane = 0;
+  while (lane < (n & ~7u) && answer_group(memory, &its, requests + lane * REQUEST_BYTES, results + lane * RESULT_BYTES, 8)) lane += 8;
+  while (lane < n) {
+    while (lane < quads && answer_group(memory, &its, requests + lane * REQUEST_BYTES, results + lane * RESULT_BYTES, 4)) lane += 4;
     u32 stop = lane < quads ? lane + 4 : n;
-    if (lane < quads && ++refused > MOST_REFUSED + lane / 16) quads = 0, stop = n;
+    if (lane < quads && ++refused > MOST_REFUSED + lane / 24) quads = 0, stop = n;
     for (; lane < stop; lane++) {
       const u8 *request = requests + lane * REQUEST_BYTES;
       u32 route = route_at(its.routes, its.mask, load32(request, REQUEST_ROUTE));

@@ -14,9 +14,7 @@ function engineMerges({ engine, parent, child, lists, first, scratch }) {
     run(call) {
       const { words, n, pages, last } = lists[call];
       scratch.set(words);
-      const plan = exports.planMerge(address, child, parent, n, 1);
-      if ((plan & 0xffffffffn) !== 0n || !engine.canTakeTables(child, Number(plan >> 32n))) throw new Error("a merge was refused");
-      exports.putMerge(address, child, parent, n);
+      if (exports.mergeMany(address, child, parent, n) !== L.STATUS_OK) throw new Error("a merge was refused");
       output[0] = Number(engine.unmap(child, first, last)) / PAGE;
       if (output[0] !== pages) throw new Error("a merge has other pages");
     },
@@ -26,9 +24,7 @@ function engineMerges({ engine, parent, child, lists, first, scratch }) {
 /** Sum over the leaf entries, as the C baseline makes it of its own. */
 function checksum({ engine, parent, child, first }, { words, n, pages, last }, scratch) {
   scratch.set(words);
-  const plan = engine.exports.planMerge(engine.address, child, parent, n, 1);
-  if ((plan & 0xffffffffn) !== 0n) throw new Error("a merge was refused");
-  engine.exports.putMerge(engine.address, child, parent, n);
+  if (engine.exports.mergeMany(engine.address, child, parent, n) !== L.STATUS_OK) throw new Error("a merge was refused");
   let sum = 0n;
   for (let i = 0; i < pages; i++) {
     const pte = engine.walk(child, first + BigInt(i * PAGE), 0).steps.at(-1).pte;

@@ -218,6 +218,7 @@ export class Engine extends EngineAccess {
 
   /** The same for areas that ascend and do not overlap: all of them or none. */
   mergeAll(child: number, parent: number, areas: readonly MergeArea[]): number {
+    if (areas.length <= MOST_AREAS) return this.#settled(this.exports.mergeMany(this.address, child, parent, this.#writeAreas(areas, 0)));
     let tables = 0;
     for (let at = 0; at < areas.length; at += MOST_AREAS) {
       const n = this.#writeAreas(areas, at);

@@ -27,6 +27,7 @@ export interface EngineExports {
   invalidateDomain(engine: number, domain: number, first: bigint, last: bigint): number;
   map(engine: number, domain: number, first: bigint, last: bigint, hpa: bigint, perm: number, cap: number): number;
   merge(engine: number, child: number, parent: number, first: bigint, last: bigint, gpa: bigint, perm: number): number;
+  mergeMany(engine: number, child: number, parent: number, n: number): number;
   planMerge(engine: number, child: number, parent: number, n: number, fresh: number): bigint;
   putMerge(engine: number, child: number, parent: number, n: number): void;
   leafRuns(engine: number, domain: number, first: bigint, last: bigint): bigint;

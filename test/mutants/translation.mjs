@@ -78,7 +78,7 @@ export const TRANSLATION = [
   },
   {
     name: "collecting misses: only a lane without an entry is looked at again", tests: MIXTURES,
-    edits: [edit("lookup", "i64x2.bitmask(i64x2.ne(Pair.unanswered(request, data, iovas, routeMask), i64x2.splat(0)))", "i64x2.bitmask(i64x2.ne(v128.andnot(i64x2.splat(DATA_VALID), data), i64x2.splat(0)))")],
+    edits: [edit("lookup", "i64x2.bitmask(i64x2.ne(Pair.unanswered(denied, data, iovas, routeMask), i64x2.splat(0)))", "i64x2.bitmask(i64x2.ne(v128.andnot(i64x2.splat(DATA_VALID), data), i64x2.splat(0)))")],
   },
   {
     name: "two halves: bit 55 does not choose", tests: HALVES,
