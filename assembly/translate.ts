@@ -4,8 +4,8 @@ import {
   DATA_VALID, DOMAIN_FLAGS, DOMAIN_FRAGMENTED, DOMAIN_NESTED, DOMAIN_PAGE_REQUESTS, DOMAIN_WALKER, ENGINE_DOMAINS,
   ENGINE_RING_HEAD, ENGINE_ROUTES, ENGINE_ROUTE_MASK, ENGINE_WALKERS, PERM_ANY_W, PORT_ACTIVE, PORT_CAPACITY, PORT_ENGINE,
   PORT_HASH_SHIFT, PORT_IOTLB, PORT_LANE_REQUESTS, PORT_LANE_RESULTS, PORT_MISSES, PORT_REFUSED, PORT_REQUEST, PORT_REQUESTS,
-  PORT_RESULT, PORT_RESULTS, PORT_RING_TAIL, PORT_WALK, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_IDENTITY_BIT,
-  RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE, ROUTE_TRANSLATE,
+  PORT_RESULT, PORT_RESULTS, PORT_RING_TAIL, PORT_WALK, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_FAULT_BIT,
+  RESULT_IDENTITY_BIT, RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_HIGH, ROUTE_IDENTITY, ROUTE_KIND, ROUTE_NONE, ROUTE_TRANSLATE,
   WALKER_EXACT, WALKER_FORMAT_SHIFT, WALK_CLASS, WALK_CLEAN, WALK_HPA, WALK_IPA, WALK_LEAF_LG2, WALK_LEVEL, WALK_PERM, WALK_PTE,
   WALK_REASON, WALK_STAGE,
 } from "./layout";
@@ -47,30 +47,41 @@ function translateInside(port: usize, n: u32): u32 {
   return answerMisses(engine, port, load<u32>(port, PORT_REQUESTS), load<u32>(port, PORT_RESULTS), missed);
 }
 
-/**
- * One translation, outside the batch buffers: true if it was translated; the result word is PORT_RESULT either way. Outside a
- * section as `translate`; one is opened only where it is needed, to apply invalidations and to walk.
- */
-export function translateOne(port: usize, iova: u64, routeIndex: u32, need: u32): bool {
+/** One translation by the IOTLB alone, after what the ring holds is applied: its result word, or 0. */
+@inline
+function lookUpOne(port: usize, iova: u64, routeIndex: u32, need: u32): u64 {
   const engine = <usize>load<u32>(port, PORT_ENGINE);
   if (atomic.load<u32>(engine, ENGINE_RING_HEAD) != load<u32>(port, PORT_RING_TAIL)) catchUp(port);
   const route = Route.at(load<u32>(engine, ENGINE_ROUTES), load<u32>(engine, ENGINE_ROUTE_MASK), routeIndex);
   Count.lanes(port, 1);
-  const answer = Lookup.result(route, load<u32>(port, PORT_IOTLB), load<u32>(port, PORT_HASH_SHIFT), iova, need);
-  if (answer) {
-    store<u64>(port, answer, PORT_RESULT);
-    return true;
-  }
+  return Lookup.result(route, load<u32>(port, PORT_IOTLB), load<u32>(port, PORT_HASH_SHIFT), iova, need);
+}
+
+/**
+ * One translation, outside the batch buffers: its result word, refused or not; PORT_RESULT has it too. Outside a section as
+ * `translate`; one is opened only where it is needed, to apply invalidations and to walk.
+ */
+@inline
+function translateOne(port: usize, iova: u64, routeIndex: u32, need: u32): u64 {
+  const answer = lookUpOne(port, iova, routeIndex, need);
+  if (!answer) return walkOne(port, iova, routeIndex, need);
+  store<u64>(port, answer, PORT_RESULT);
+  return answer;
+}
+
+/** The same for what the IOTLB does not answer. */
+function walkOne(port: usize, iova: u64, routeIndex: u32, need: u32): u64 {
+  const engine = <usize>load<u32>(port, PORT_ENGINE);
   const request = port + PORT_REQUEST;
   store<u64>(request, iova, REQUEST_IOVA);
   store<u32>(request, routeIndex, REQUEST_ROUTE);
   store<u32>(request, need, REQUEST_NEED);
   store<u32>(load<u32>(port, PORT_MISSES), 0);
-  if (load<u32>(port, PORT_ACTIVE)) return answerMisses(engine, port, <u32>request, <u32>(port + PORT_RESULT), 1) == 0;
-  enter(port);
-  const refused = answerMisses(engine, port, <u32>request, <u32>(port + PORT_RESULT), 1);
-  leave(port);
-  return refused == 0;
+  const inside = load<u32>(port, PORT_ACTIVE) != 0;
+  if (!inside) enter(port);
+  answerMisses(engine, port, <u32>request, <u32>(port + PORT_RESULT), 1);
+  if (!inside) leave(port);
+  return load<u64>(port, PORT_RESULT);
 }
 
 /** Applies the ring outside of a section, or at the first call in one that began before the change: then it is left for later. */
@@ -198,14 +209,19 @@ function refuseWalk(engine: usize, port: usize, lane: u32, request: usize, reaso
 
 /** The scalar call with a number: hpa, -1 if refused, -2 if the answer is no exact number (PORT_RESULT has it). iova < 2^53. */
 export function translateNumber(port: usize, iova: f64, routeIndex: u32, need: u32): f64 {
-  if (!translateOne(port, <u64>iova, routeIndex, need)) return -1;
-  const result = load<u64>(port, PORT_RESULT);
-  if (result >> RESULT_IDENTITY_BIT & 1) return iova;
+  const result = translateOne(port, <u64>iova, routeIndex, need);
   const hpa = result & 0x00ffffffffffffff;
-  return hpa >> 53 ? -2 : <f64>hpa;
+  if ((result >> RESULT_IDENTITY_BIT) | (hpa >> 53)) return noNumber(result, iova);
+  return <f64><i64>hpa;
+}
+
+/** What `translateNumber` answers where the result word has no hpa below 2^53. */
+function noNumber(result: u64, iova: f64): f64 {
+  if (result >> RESULT_FAULT_BIT) return -1;
+  return result >> RESULT_IDENTITY_BIT ? iova : -2;
 }
 
 /** The scalar call with two halves: true if translated; PORT_RESULT has the result word. */
 export function translateHalves(port: usize, iovaLow: u32, iovaHigh: u32, routeIndex: u32, need: u32): bool {
-  return translateOne(port, (<u64>iovaHigh << 32) | iovaLow, routeIndex, need);
+  return translateOne(port, (<u64>iovaHigh << 32) | iovaLow, routeIndex, need) >> RESULT_FAULT_BIT == 0;
 }
