@@ -47,29 +47,30 @@ function translateInside(port: usize, n: u32): u32 {
   return answerMisses(engine, port, load<u32>(port, PORT_REQUESTS), load<u32>(port, PORT_RESULTS), missed);
 }
 
-/** One translation by the IOTLB alone, after what the ring holds is applied: its result word, or 0. */
-@inline
-function lookUpOne(port: usize, iova: u64, routeIndex: u32, need: u32): u64 {
-  const engine = <usize>load<u32>(port, PORT_ENGINE);
-  if (atomic.load<u32>(engine, ENGINE_RING_HEAD) != load<u32>(port, PORT_RING_TAIL)) catchUp(port);
-  const route = Route.at(load<u32>(engine, ENGINE_ROUTES), load<u32>(engine, ENGINE_ROUTE_MASK), routeIndex);
-  Count.lanes(port, 1);
-  return Lookup.result(route, load<u32>(port, PORT_IOTLB), load<u32>(port, PORT_HASH_SHIFT), iova, need);
+@unmanaged
+abstract class One {
+  /** One translation by the IOTLB alone, after what the ring holds is applied: its result word, or 0. */
+  @inline static lookUp(port: usize, iova: u64, routeIndex: u32, need: u32): u64 {
+    const engine = <usize>load<u32>(port, PORT_ENGINE);
+    if (atomic.load<u32>(engine, ENGINE_RING_HEAD) != load<u32>(port, PORT_RING_TAIL)) catchUp(port);
+    const route = Route.at(load<u32>(engine, ENGINE_ROUTES), load<u32>(engine, ENGINE_ROUTE_MASK), routeIndex);
+    Count.lanes(port, 1);
+    return Lookup.result(route, load<u32>(port, PORT_IOTLB), load<u32>(port, PORT_HASH_SHIFT), iova, need);
+  }
+
+  /**
+   * One translation, outside the batch buffers: its result word, refused or not; PORT_RESULT has it too. Outside a section as
+   * `translate`; one is opened only where it is needed, to apply invalidations and to walk.
+   */
+  @inline static translate(port: usize, iova: u64, routeIndex: u32, need: u32): u64 {
+    const answer = One.lookUp(port, iova, routeIndex, need);
+    if (!answer) return walkOne(port, iova, routeIndex, need);
+    store<u64>(port, answer, PORT_RESULT);
+    return answer;
+  }
 }
 
-/**
- * One translation, outside the batch buffers: its result word, refused or not; PORT_RESULT has it too. Outside a section as
- * `translate`; one is opened only where it is needed, to apply invalidations and to walk.
- */
-@inline
-function translateOne(port: usize, iova: u64, routeIndex: u32, need: u32): u64 {
-  const answer = lookUpOne(port, iova, routeIndex, need);
-  if (!answer) return walkOne(port, iova, routeIndex, need);
-  store<u64>(port, answer, PORT_RESULT);
-  return answer;
-}
-
-/** The same for what the IOTLB does not answer. */
+/** `One.translate` for what the IOTLB does not answer. */
 function walkOne(port: usize, iova: u64, routeIndex: u32, need: u32): u64 {
   const engine = <usize>load<u32>(port, PORT_ENGINE);
   const request = port + PORT_REQUEST;
@@ -209,7 +210,7 @@ function refuseWalk(engine: usize, port: usize, lane: u32, request: usize, reaso
 
 /** The scalar call with a number: hpa, -1 if refused, -2 if the answer is no exact number (PORT_RESULT has it). iova < 2^53. */
 export function translateNumber(port: usize, iova: f64, routeIndex: u32, need: u32): f64 {
-  const result = translateOne(port, <u64>iova, routeIndex, need);
+  const result = One.translate(port, <u64>iova, routeIndex, need);
   const hpa = result & 0x00ffffffffffffff;
   if ((result >> RESULT_IDENTITY_BIT) | (hpa >> 53)) return noNumber(result, iova);
   return <f64><i64>hpa;
@@ -223,5 +224,5 @@ function noNumber(result: u64, iova: f64): f64 {
 
 /** The scalar call with two halves: true if translated; PORT_RESULT has the result word. */
 export function translateHalves(port: usize, iovaLow: u32, iovaHigh: u32, routeIndex: u32, need: u32): bool {
-  return translateOne(port, (<u64>iovaHigh << 32) | iovaLow, routeIndex, need) >> RESULT_FAULT_BIT == 0;
+  return One.translate(port, (<u64>iovaHigh << 32) | iovaLow, routeIndex, need) >> RESULT_FAULT_BIT == 0;
 }

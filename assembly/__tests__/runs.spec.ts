@@ -1,5 +1,5 @@
 // Runs of entries against one-by-one loops, for every length around the vector width.
-import { anyOf, copyEqualRun, emptyRun, fillRun, takeRun } from "../table/runs";
+import { anyOf, copyAll, copyEqualRun, emptyRun, fillRun, takeRun } from "../table/runs";
 
 const TABLE: usize = memory.data(1024, 64);
 
@@ -60,6 +60,20 @@ describe("runs of entries", () => {
         for (let i: u32 = 0; i < 48; i++) {
           const expected: u64 = i >= 1 && i < at + 1 ? 0x1005 + <u64>i * 0x1000 : 0;
           expect(load<u64>(TABLE + ((48 + i) << 3))).toBe(expected);
+        }
+      }
+    }
+  });
+  test("a copy of all says whether one of them is another, wherever it is, and stops at its end", () => {
+    for (let n: u32 = 1; n < 40; n++) {
+      for (let at: u32 = 0; at <= n; at++) {
+        fillRun(TABLE, 60, 0x80001067, 0x1000);
+        memory.fill(TABLE + 60 * 8, 0, 60 * 8);
+        store<u64>(TABLE + ((at + 1) << 3), 0x80001063);
+        expect(copyAll(TABLE + 62 * 8, TABLE + 8, n, 0x80002067, 0xffff000, 5)).toBe(at == n);
+        for (let i: u32 = 0; i < 50 && at == n; i++) {
+          const expected: u64 = i >= 2 && i < n + 2 ? 0x1005 + <u64>(i - 1) * 0x1000 : 0;
+          expect(load<u64>(TABLE + ((60 + i) << 3))).toBe(expected);
         }
       }
     }

@@ -27,12 +27,6 @@ export function aboveLg2<F extends Format>(): u32 {
   return f.spanLg2(1) + f.tableLg2();
 }
 
-/** Can a table of level 1 serve all of [at..end], and no larger leaf? */
-@inline
-function isBelowOne<F extends Format>(domain: usize, at: u64, end: u64): bool {
-  return (at ^ end) >> aboveLg2<F>() == 0 && end - at != lowBits(aboveLg2<F>()) && load<u32>(domain, DOMAIN_LEVELS) > 1;
-}
-
 /** The table of `level` that serves iova; it and those above are made where they are missing. */
 export function growTo<F extends Format>(engine: usize, domain: usize, iova: u64, level: u32): usize {
   const f = changetype<F>(0);
@@ -80,6 +74,11 @@ export class Cursor {
     this.fresh = true;
   }
 
+  /** Can a table of level 1 serve all of [at..end], and no larger leaf? */
+  @inline static isBelowOne<F extends Format>(child: usize, at: u64, end: u64): bool {
+    return (at ^ end) >> aboveLg2<F>() == 0 && end - at != lowBits(aboveLg2<F>()) && load<u32>(child, DOMAIN_LEVELS) > 1;
+  }
+
   /** The child's table of level 1 that serves iova; 0 if there is none. */
   @inline aboveOf<F extends Format>(child: usize, iova: u64): usize {
     const key = iova >> aboveLg2<F>();
@@ -94,7 +93,7 @@ export class Cursor {
   pageTable<F extends Format>(child: usize, iova: u64): usize {
     const f = changetype<F>(0);
     const above = this.aboveOf<F>(child, iova);
-    if (!above) return tableAt<F>(child, iova, 0);
+    if (!above) return load<u32>(child, DOMAIN_LEVELS) > 1 ? 0 : tableAt<F>(child, iova, 0);
     const pte = load<u64>(above + EntryOf.offset<F>(iova, 1));
     return f.kind(pte, 1) == TABLE ? <usize>f.tableAddress(pte) : 0;
   }
@@ -108,7 +107,7 @@ export class Cursor {
   /** Tables of the child that [at..end] -> hpa needs and no piece before it, or OVERLAP. */
   plan<F extends Format>(child: usize, at: u64, end: u64, hpa: u64, sizes: u64): u32 {
     const after = this.fresh ? ~at : this.after;
-    const below = isBelowOne<F>(child, at, end);
+    const below = Cursor.isBelowOne<F>(child, at, end);
     const above = below ? this.aboveOf<F>(child, at) : 0;
     // If a table of level 1 is missing for the piece before too, it is counted with those above it.
     const isCounted = below && (at ^ after) >> aboveLg2<F>() == 0;
@@ -120,7 +119,7 @@ export class Cursor {
 
   /** Writes what `plan` has allowed. */
   put<F extends Format>(engine: usize, child: usize, at: u64, end: u64, hpa: u64, perm: u32, sizes: u64): void {
-    if (isBelowOne<F>(child, at, end)) {
+    if (Cursor.isBelowOne<F>(child, at, end)) {
       put<F>(engine, this.growAbove<F>(engine, child, at), 1, at, end, hpa, perm, sizes);
       return;
     }
@@ -131,7 +130,7 @@ export class Cursor {
 
   /** Removes [first..last] as `takeFrom` does. */
   take<F extends Format>(engine: usize, child: usize, first: u64, last: u64): u64 {
-    const above = isBelowOne<F>(child, first, last) ? this.aboveOf<F>(child, first) : 0;
+    const above = Cursor.isBelowOne<F>(child, first, last) ? this.aboveOf<F>(child, first) : 0;
     const bytes = above ? take<F>(engine, above, 1, first, last) : 0;
     if (above && Frames.live(engine, above)) return bytes;
     // It goes too, with those above it that it was the last of.

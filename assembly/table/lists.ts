@@ -32,31 +32,27 @@ abstract class Pages {
     return <u32>((last - first) >> changetype<F>(0).smallLg2()) + 1;
   }
 
+  /** Permissions of the map at `at` and its largest leaf, as one word. */
+  @inline static kind(at: usize): u64 { return load<u64>(at, LEAF_PERM); }
+
+  /**
+   * Does the map at `at` lie in the page table of one that was allowed and ends at `before`, and behind it, with nothing wrong but
+   * perhaps an overlap?
+   */
+  @inline static goesOn<F extends Format>(at: usize, before: u64, kind: u64, beyond: u64): bool {
+    const f = changetype<F>(0);
+    const first = load<u64>(at, LEAF_FIRST);
+    const last = load<u64>(at, LEAF_LAST);
+    const hpa = load<u64>(at, LEAF_HPA);
+    const wrong = Pages.apart<F>(first, last, before) | ((hpa | (hpa + (last - first))) & beyond)
+      | ((first | (last + 1) | hpa) & lowBits(f.smallLg2())) | (Pages.kind(at) ^ kind);
+    return (u32(wrong != 0) | u32(first <= before) | u32(last < first)) == 0;
+  }
+
   /** The page table in which a range goes on that follows one up to `last`; 0 if there is none, or none does. */
   @inline static nextTo<F extends Format>(domain: usize, last: u64, cursor: Cursor): usize {
     return ~last & lowBits(changetype<F>(0).spanLg2(1)) ? cursor.pageTable<F>(domain, last) : 0;
   }
-}
-
-/** Permissions of a map and its largest leaf, as one word. */
-@inline
-function kindOf(at: usize): u64 {
-  return load<u64>(at, LEAF_PERM);
-}
-
-/**
- * Does the map at `at` lie in the page table of one that was allowed and ends at `before`, and behind it, with nothing wrong but
- * perhaps an overlap?
- */
-@inline
-function goesOn<F extends Format>(at: usize, before: u64, kind: u64, beyond: u64): bool {
-  const f = changetype<F>(0);
-  const first = load<u64>(at, LEAF_FIRST);
-  const last = load<u64>(at, LEAF_LAST);
-  const hpa = load<u64>(at, LEAF_HPA);
-  const wrong = Pages.apart<F>(first, last, before) | ((hpa | (hpa + (last - first))) & beyond)
-    | ((first | (last + 1) | hpa) & lowBits(f.smallLg2())) | (kindOf(at) ^ kind);
-  return (u32(wrong != 0) | u32(first <= before) | u32(last < first)) == 0;
 }
 
 /** Plans one map, whatever it is: the tables that it needs in the high half, or a STATUS_*. The cursor has its last page table. */
@@ -91,18 +87,18 @@ function planMaps<F extends Format>(domain: usize, cursor: Cursor, at: usize, en
     if (<u32>more != STATUS_OK) return more;
     answer += more;
     let before = load<u64>(at, LEAF_LAST);
-    const kind = kindOf(at);
+    const kind = Pages.kind(at);
     const table = cursor.childTable;
     at += LEAF_BYTES;
     if (table) {
-      for (; at < end && goesOn<F>(at, before, kind, beyond); at += LEAF_BYTES) {
+      for (; at < end && Pages.goesOn<F>(at, before, kind, beyond); at += LEAF_BYTES) {
         const first = load<u64>(at, LEAF_FIRST);
         before = load<u64>(at, LEAF_LAST);
         if (anyOf(table + EntryOf.offset<F>(first, 0), Pages.count<F>(first, before), ~(<u64>0))) return STATUS_OVERLAP;
       }
     } else {
       // It is missing, and counted: it takes all that comes into it.
-      for (; at < end && goesOn<F>(at, before, kind, beyond); at += LEAF_BYTES) before = load<u64>(at, LEAF_LAST);
+      for (; at < end && Pages.goesOn<F>(at, before, kind, beyond); at += LEAF_BYTES) before = load<u64>(at, LEAF_LAST);
     }
     cursor.after = before & mask;
   }
@@ -129,7 +125,7 @@ function putBeside<F extends Format>(engine: usize, table: usize, at: usize, end
   for (; at < end; at += LEAF_BYTES) {
     const first = load<u64>(at, LEAF_FIRST);
     const last = load<u64>(at, LEAF_LAST);
-    if ((Pages.apart<F>(first, last, before) | (kindOf(at) ^ kind)) != 0) break;
+    if ((Pages.apart<F>(first, last, before) | (Pages.kind(at) ^ kind)) != 0) break;
     const n = Pages.count<F>(first, last);
     const entry = table + EntryOf.offset<F>(first, 0);
     const pte = page | load<u64>(at, LEAF_HPA);
@@ -154,7 +150,7 @@ export class PutMaps extends Operation {
     let at = <usize>load<u32>(engine, ENGINE_SCRATCH);
     for (const end = at + d * LEAF_BYTES; at < end; ) {
       const last = load<u64>(at, LEAF_LAST);
-      const kind = kindOf(at);
+      const kind = Pages.kind(at);
       cursor.put<F>(engine, domain, load<u64>(at, LEAF_FIRST) & mask, last & mask, load<u64>(at, LEAF_HPA), <u32>kind | marks,
         lowBits(load<u32>(at, LEAF_LG2) + 1));
       at += LEAF_BYTES;

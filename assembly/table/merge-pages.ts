@@ -2,12 +2,12 @@
 // of larger leaves. Pages are copied entry by entry, larger leaves become maps capped at their size, so that no leaf of the child
 // spans two of the parent's. Ranges are first..last, inclusive. Imports layout, cursor, frames, runs, map, the format contract.
 import { DOMAIN_LEVELS } from "../layout";
-import { EMPTY, EntryOf, Format, lowBits, TABLE } from "../format/format";
+import { EMPTY, EntryOf, Format, LEAF, lowBits, TABLE } from "../format/format";
 import { aboveLg2, Cursor, tableAt } from "./cursor";
 import { Frames, takeFrame } from "./frames";
 import { marksLeft, OVERLAP } from "./map";
 import { Start, tableOrder } from "./root";
-import { anyOf, copyEqualRun, emptyRun } from "./runs";
+import { anyOf, copyAll, copyEqualRun, emptyRun } from "./runs";
 
 /** Which of the two passes; asked at compile time. */
 @unmanaged
@@ -25,28 +25,6 @@ export class Plan extends Pass {
 @final
 export class Put extends Pass {
   @inline writes(): bool { return true; }
-}
-
-/**
- * Copies as copyEqualRun does into the page table of `at`, which is missing and complete before its pointer is stored. Answers
- * the table; its live count says how many.
- */
-function copyIntoNew<F extends Format>(
-  engine: usize, child: usize, at: u64, from: usize, n: u32, pte: u64, bits: u64, cursor: Cursor,
-): usize {
-  const f = changetype<F>(0);
-  const above = cursor.growAbove<F>(engine, child, at);
-  const bytes: usize = 8 << f.tableLg2();
-  const table = takeFrame(engine, tableOrder<F>(), false);
-  const before = EntryOf.offset<F>(at, 0);
-  const copied = copyEqualRun(table + before, from, n, pte, f.addressField(), bits);
-  const after = before + (copied << 3);
-  if (before) memory.fill(table, 0, before);
-  if (after < bytes) memory.fill(table + after, 0, bytes - after);
-  Frames.addLive(engine, table, copied);
-  atomic.store<u64>(above + EntryOf.offset<F>(at, 1), f.makeTable(1, table));
-  Frames.addLive(engine, above, 1);
-  return table;
 }
 
 /**
@@ -103,9 +81,15 @@ function findFromStart<F extends Format>(parent: usize, gpa: u64, cursor: Cursor
   return table + EntryOf.offset<F>(gpa, level);
 }
 
-/** Permissions that parent and child both give a page or block of the parent; 0 for an entry that is empty. */
 @unmanaged
 export abstract class Both {
+  /** Is the entry of a page table a leaf that is no larger than itself? */
+  @inline static isPage<F extends Format>(pte: u64): bool {
+    const f = changetype<F>(0);
+    return f.kind(pte, 0) == LEAF && f.leafLg2(pte, 0) == f.smallLg2();
+  }
+
+  /** Permissions that parent and child both give a page or block of the parent; 0 for an entry that is empty. */
   @inline static of<F extends Format>(pte: u64, level: u32, flags: u32, perm: u32): u32 {
     const f = changetype<F>(0);
     return f.kind(pte, level) == EMPTY ? 0 : f.permissions(f.start(), pte, flags) & perm;
@@ -121,15 +105,72 @@ export function mergeLeaves<F extends Format, P extends Pass>(
   return 0;
 }
 
+/** Is `pte` a page that both permit, and the child's page table for `at` missing? If not, the cursor has that table. */
+export function beginsTable<F extends Format>(child: usize, at: u64, pte: u64, flags: u32, perm: u32, cursor: Cursor): bool {
+  const f = changetype<F>(0);
+  // One that was missing may have been made for a larger leaf.
+  if (at >> f.spanLg2(1) != cursor.childKey || !cursor.childTable) {
+    cursor.childKey = at >> f.spanLg2(1);
+    cursor.childTable = cursor.pageTable<F>(child, at);
+  }
+  return !cursor.childTable && Both.isPage<F>(pte) && Both.of<F>(pte, 0, flags, perm) != 0;
+}
+
+/** Copies those of n entries that are pages, and like the first, to a table that nobody reads yet: how many, from the first on. */
+function copyPages<F extends Format>(child: usize, to: usize, entry: usize, n: u32, flags: u32, perm: u32): u32 {
+  const f = changetype<F>(0);
+  const pte = load<u64>(entry);
+  const both = Both.of<F>(pte, 0, flags, perm);
+  if (!both || !Both.isPage<F>(pte)) return 0;
+  const bits = f.makeLeaf(0, f.smallLg2(), 0, both | marksLeft(child));
+  return copyAll(to, entry, n, pte, f.addressField(), bits) ? n : copyEqualRun(to, entry, n, pte, f.addressField(), bits);
+}
+
+/**
+ * Makes the child's page table that `beginsTable` has found missing, from pages of the parent: its entries [at..end] as far as those are
+ * alike, the one at `entry` first. It is complete before its pointer is stored. Answers the last address for which it has one.
+ */
+export function fillTable<F extends Format>(
+  engine: usize, child: usize, parent: usize, entry: usize, at: u64, end: u64, from: u64, flags: u32, perm: u32, cursor: Cursor,
+): u64 {
+  const f = changetype<F>(0);
+  const bytes: usize = 8 << f.tableLg2();
+  const above = cursor.growAbove<F>(engine, child, at);
+  const table = takeFrame(engine, tableOrder<F>(), false);
+  const before = EntryOf.offset<F>(at, 0);
+  const stop = table + EntryOf.offset<F>(end, 0) + 8;
+  if (before) memory.fill(table, 0, before);
+  let to = table + before;
+  while (true) {
+    const n = <u32>(min(stop - to, bytes - (entry & (bytes - 1))) >> 3);
+    const copied = copyPages<F>(child, to, entry, n, flags, perm);
+    to += copied << 3;
+    from += <u64>copied << f.smallLg2();
+    if (copied < n || to == stop) break;
+    entry = findEntry<F>(parent, from, cursor);
+    if (cursor.level) break;
+  }
+  const after = to - table;
+  if (after < bytes) memory.fill(to, 0, bytes - after);
+  const live = <u32>(after - before) >> 3;
+  Frames.addLive(engine, table, live);
+  atomic.store<u64>(above + EntryOf.offset<F>(at, 1), f.makeTable(1, table));
+  Frames.addLive(engine, above, 1);
+  cursor.childTable = table;
+  return at + ((<u64>live << f.smallLg2()) - 1);
+}
+
 /**
  * n entries of a page table of the parent, at `entry`, which lead to [at..] in one page table of the child. The first pass
- * comes here when this table has entries among them: OVERLAP if one of those is wanted.
+ * comes here when this table has entries among them: OVERLAP if one of those is wanted. The second answers how many are done: up to
+ * the first for which `beginsTable` holds.
  */
 export function mergePages<F extends Format, P extends Pass>(
   engine: usize, child: usize, entry: usize, n: u32, at: u64, from: u64, flags: u32, perm: u32, cursor: Cursor,
 ): u32 {
   const f = changetype<F>(0);
   const page = f.smallLg2();
+  const most = n;
   while (true) {
     const pte = load<u64>(entry);
     const both = Both.of<F>(pte, 0, flags, perm);
@@ -144,24 +185,16 @@ export function mergePages<F extends Format, P extends Pass>(
         return OVERLAP;
       }
     } else if (both && changetype<P>(0).writes()) {
+      if (beginsTable<F>(child, at, pte, flags, perm, cursor)) return most - n;
       const bits = f.makeLeaf(0, page, 0, both | marksLeft(child));
-      if (at >> f.spanLg2(1) != cursor.childKey) {
-        cursor.childKey = at >> f.spanLg2(1);
-        cursor.childTable = cursor.pageTable<F>(child, at);
-      }
-      if (!cursor.childTable) {
-        cursor.childTable = copyIntoNew<F>(engine, child, at, entry, n, pte, bits, cursor);
-        run = Frames.live(engine, cursor.childTable);
-      } else {
-        const to = cursor.childTable + EntryOf.offset<F>(at, 0);
-        if (n == 1) store<u64>(to, (pte & f.addressField()) | bits);
-        else run = copyEqualRun(to, entry, n, pte, f.addressField(), bits);
-        Frames.addLive(engine, cursor.childTable, run);
-      }
+      const to = cursor.childTable + EntryOf.offset<F>(at, 0);
+      if (n == 1) store<u64>(to, (pte & f.addressField()) | bits);
+      else run = copyEqualRun(to, entry, n, pte, f.addressField(), bits);
+      Frames.addLive(engine, cursor.childTable, run);
     } else if (both && load<u64>(cursor.childTable + EntryOf.offset<F>(at, 0))) {
       return OVERLAP;
     }
-    if (run == n) return 0;
+    if (run == n) return changetype<P>(0).writes() ? most : 0;
     n -= run;
     entry += run << 3;
     at += <u64>run << page;

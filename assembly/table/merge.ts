@@ -11,7 +11,7 @@ import { Operation } from "../format/list";
 import { aboveLg2, Cursor, tableAt } from "./cursor";
 import { Frames, spendGrant } from "./frames";
 import { Check, marksLeft, OVERLAP } from "./map";
-import { Both, findEntry, leafRun, mergeLeaves, mergePages, Pass, Plan, planPages, Put } from "./merge-pages";
+import { beginsTable, Both, fillTable, findEntry, leafRun, mergeLeaves, mergePages, Pass, Plan, planPages, Put } from "./merge-pages";
 import { tableOrder } from "./root";
 import { Copy, emptyRun } from "./runs";
 
@@ -49,9 +49,13 @@ export function mergeRange<F extends Format, P extends Pass>(
       // Nor beyond the child's page table.
       end = at + min(follows, lowBits(f.spanLg2(1)) - (at & lowBits(f.spanLg2(1))));
       const n = <u32>((end - at) >> span) + 1;
-      more = changetype<P>(0).writes()
-        ? mergePages<F, Put>(engine, child, entry, n, at, from, flags, perm, cursor)
-        : planPages<F>(engine, child, entry, n, at, from, flags, perm, cursor);
+      if (!changetype<P>(0).writes()) {
+        more = planPages<F>(engine, child, entry, n, at, from, flags, perm, cursor);
+      } else if (beginsTable<F>(child, at, load<u64>(entry), flags, perm, cursor)) {
+        end = fillTable<F>(engine, child, parent, entry, at, min(last, at | lowBits(f.spanLg2(1))), from, flags, perm, cursor);
+      } else {
+        end = at + ((<u64>mergePages<F, Put>(engine, child, entry, n, at, from, flags, perm, cursor) << span) - 1);
+      }
     } else {
       const pte = load<u64>(entry);
       const entries = <u32>((within + follows) >> span) + 1;

@@ -102,12 +102,6 @@ export function emptyRun(entry: usize, n: u32): u32 {
   return <u32>(p - entry) >> 3;
 }
 
-/** Is an entry another than pte? `found` is their XOR, of one vector or of several joined by OR. */
-@inline
-function differs(found: v128, compared: v128): bool {
-  return v128.any_true(v128.and(found, compared));
-}
-
 /** What a copy asks of an entry and makes of it: bits that `pte` has and others must have too, those that stay, those that come. */
 @unmanaged
 export abstract class Copy {
@@ -116,6 +110,9 @@ export abstract class Copy {
   @inline static compared(kept: u64): v128 { return i64x2.splat(<i64>~kept); }
   /** Of an entry that is like pte only kept bits differ: with these changed it is the entry of the copy. */
   @inline static changed(pte: u64, kept: u64, bits: u64): v128 { return i64x2.splat(<i64>((pte & ~kept) ^ bits)); }
+
+  /** Is an entry another than pte? `found` is their XOR, of one vector or of several joined by OR. */
+  @inline static differs(found: v128, compared: v128): bool { return v128.any_true(v128.and(found, compared)); }
 
   /** See copyEqualRun. */
   @inline static run(to: usize, from: usize, n: u32, wanted: v128, compared: v128, changed: v128): u32 {
@@ -128,7 +125,7 @@ export abstract class Copy {
       const d = v128.load(p, 48);
       const low = v128.or(v128.xor(a, wanted), v128.xor(b, wanted));
       const high = v128.or(v128.xor(c, wanted), v128.xor(d, wanted));
-      if (differs(v128.or(low, high), compared)) break;
+      if (Copy.differs(v128.or(low, high), compared)) break;
       v128.store(to, v128.xor(a, changed));
       v128.store(to, v128.xor(b, changed), 16);
       v128.store(to, v128.xor(c, changed), 32);
@@ -136,7 +133,7 @@ export abstract class Copy {
     }
     for (; p + 16 <= end; p += 16, to += 16) {
       const two = v128.load(p);
-      if (differs(v128.xor(two, wanted), compared)) break;
+      if (Copy.differs(v128.xor(two, wanted), compared)) break;
       v128.store(to, v128.xor(two, changed));
     }
     for (; p < end; p += 8, to += 8) {
@@ -157,4 +154,38 @@ export function copyEqualRun(to: usize, from: usize, n: u32, pte: u64, kept: u64
   const compared = Copy.compared(kept);
   const changed = Copy.changed(pte, kept, bits);
   return Copy.run(to, from, n, wanted, compared, changed);
+}
+
+/** Copies n entries, changed as copyEqualRun does, whatever they are: are all like `pte`? For a table that nobody reads yet. */
+export function copyAll(to: usize, from: usize, n: u32, pte: u64, kept: u64, bits: u64): bool {
+  const wanted = Copy.wanted(pte);
+  const changed = Copy.changed(pte, kept, bits);
+  let p = from;
+  const end = from + (n << 3);
+  let found = i64x2.splat(0);
+  let other = found;
+  for (; p + 128 <= end; p += 128, to += 128) {
+    const a = v128.load(p);
+    const b = v128.load(p, 16);
+    const c = v128.load(p, 32);
+    const d = v128.load(p, 48);
+    found = v128.or(found, v128.or(v128.xor(a, wanted), v128.xor(b, wanted)));
+    v128.store(to, v128.xor(a, changed));
+    v128.store(to, v128.xor(b, changed), 16);
+    other = v128.or(other, v128.or(v128.xor(c, wanted), v128.xor(d, wanted)));
+    v128.store(to, v128.xor(c, changed), 32);
+    v128.store(to, v128.xor(d, changed), 48);
+    const e = v128.load(p, 64);
+    const f = v128.load(p, 80);
+    const g = v128.load(p, 96);
+    const h = v128.load(p, 112);
+    found = v128.or(found, v128.or(v128.xor(e, wanted), v128.xor(f, wanted)));
+    v128.store(to, v128.xor(e, changed), 64);
+    v128.store(to, v128.xor(f, changed), 80);
+    other = v128.or(other, v128.or(v128.xor(g, wanted), v128.xor(h, wanted)));
+    v128.store(to, v128.xor(g, changed), 96);
+    v128.store(to, v128.xor(h, changed), 112);
+  }
+  const rest = Copy.run(to, p, <u32>(end - p) >> 3, wanted, Copy.compared(kept), changed);
+  return p + (rest << 3) == end && !Copy.differs(v128.or(found, other), Copy.compared(kept));
 }

@@ -17,53 +17,55 @@ export function noteCleared(engine: usize, lg2: u32): void {
   store<u64>(engine, load<u64>(engine, ENGINE_CLEARED) | (<u64>1 << lg2), ENGINE_CLEARED);
 }
 
-/**
- * Retires the page tables that n entries of a table of level 1 lead to: bytes that they and the leaves among the entries mapped. Without
- * a call for each of them; leaf entries of page tables are counted, not read. With `empty` the entries are emptied, else n are all.
- */
-@inline
-function retireTables<F extends Format>(engine: usize, table: usize, entry: usize, n: u32, empty: bool): u64 {
-  const f = changetype<F>(0);
-  const frames = load<u32>(engine, ENGINE_FRAMES);
-  const counts = load<u32>(engine, ENGINE_FRAME_LIVE);
-  const links = load<u32>(engine, ENGINE_FRAME_NEXT);
-  const most = Frames.live(engine, table);
-  let chain: u32 = 0;
-  let lowest: u32 = 0;
-  let leaves: u32 = 0;
-  let tables: u32 = 0;
-  let pages: u64 = 0;
-  for (const end = entry + (n << 3); empty ? entry < end : leaves + tables < most; entry += 8) {
-    const pte = load<u64>(entry);
-    if (!pte) continue;
-    if (empty) store<u64>(entry, 0);
-    if (f.kind(pte, 1) != TABLE) {
-      leaves++;
-      noteCleared(engine, f.leafLg2(pte, 1));
-      continue;
+@unmanaged
+abstract class Retire {
+  /**
+   * Retires the page tables that n entries of a table of level 1 lead to: bytes that they and the leaves among the entries mapped. Without
+   * a call for each of them; leaf entries of page tables are counted, not read. With `empty` the entries are emptied, else n are all.
+   */
+  @inline static tables<F extends Format>(engine: usize, table: usize, entry: usize, n: u32, empty: bool): u64 {
+    const f = changetype<F>(0);
+    const frames = load<u32>(engine, ENGINE_FRAMES);
+    const counts = load<u32>(engine, ENGINE_FRAME_LIVE);
+    const links = load<u32>(engine, ENGINE_FRAME_NEXT);
+    const most = Frames.live(engine, table);
+    let chain: u32 = 0;
+    let lowest: u32 = 0;
+    let leaves: u32 = 0;
+    let tables: u32 = 0;
+    let pages: u64 = 0;
+    for (const end = entry + (n << 3); empty ? entry < end : leaves + tables < most; entry += 8) {
+      const pte = load<u64>(entry);
+      if (!pte) continue;
+      if (empty) store<u64>(entry, 0);
+      if (f.kind(pte, 1) != TABLE) {
+        leaves++;
+        noteCleared(engine, f.leafLg2(pte, 1));
+        continue;
+      }
+      const index = <u32>(<usize>f.tableAddress(pte) - frames) >> FRAME_LG2;
+      const live = counts + (index << 1);
+      pages += load<u16>(live);
+      store<u16>(live, 0);
+      store<u32>(links + (index << 2), chain);
+      chain = index + 1;
+      if (!tables++) lowest = chain;
     }
-    const index = <u32>(<usize>f.tableAddress(pte) - frames) >> FRAME_LG2;
-    const live = counts + (index << 1);
-    pages += load<u16>(live);
-    store<u16>(live, 0);
-    store<u32>(links + (index << 2), chain);
-    chain = index + 1;
-    if (!tables++) lowest = chain;
+    if (empty) Frames.addLive(engine, table, -(leaves + tables));
+    if (tables) {
+      retireChain(engine, chain, lowest, tables, tableOrder<F>());
+      // Their leaves may be of any size that a page table allows; the caller only asks which classes were touched.
+      noteCleared(engine, f.spanLg2(0));
+    }
+    return (<u64>leaves << f.spanLg2(1)) + (pages << f.spanLg2(0));
   }
-  if (empty) Frames.addLive(engine, table, -(leaves + tables));
-  if (tables) {
-    retireChain(engine, chain, lowest, tables, tableOrder<F>());
-    // Their leaves may be of any size that a page table allows; the caller only asks which classes were touched.
-    noteCleared(engine, f.spanLg2(0));
-  }
-  return (<u64>leaves << f.spanLg2(1)) + (pages << f.spanLg2(0));
 }
 
 /** Bytes mapped by `table` and below it; retires the tables below. */
 function dropBelow<F extends Format>(engine: usize, table: usize, level: u32): u64 {
   const f = changetype<F>(0);
   const span = f.spanLg2(level);
-  if (level == 1) return retireTables<F>(engine, table, table, 1 << f.tableLg2(), false);
+  if (level == 1) return Retire.tables<F>(engine, table, table, 1 << f.tableLg2(), false);
   const live = Frames.live(engine, table);
   if (level == 0) {
     noteCleared(engine, span);
@@ -123,7 +125,7 @@ export function take<F extends Format>(engine: usize, table: usize, level: u32, 
     const entry = table + EntryOf.offset<F>(at, level);
     if (level == 1 && !(at & lowBits(span)) && last - at >= lowBits(span)) {
       const n = <u32>((last - at + 1) >> span);
-      bytes += retireTables<F>(engine, table, entry, n, true);
+      bytes += Retire.tables<F>(engine, table, entry, n, true);
       at += <u64>n << span;
       if (at - 1 == last) return bytes;
       continue;

@@ -15,7 +15,7 @@ function engineMerges({ engine, parent, child, lists, first, scratch }) {
       const { words, n, pages, last } = lists[call];
       scratch.set(words);
       if (exports.mergeMany(address, child, parent, n) !== L.STATUS_OK) throw new Error("a merge was refused");
-      output[0] = Number(engine.unmap(child, first, last)) / PAGE;
+      output[0] = Number(exports.unmap(address, child, first, last)) / PAGE;
       if (output[0] !== pages) throw new Error("a merge has other pages");
     },
   };
