@@ -1,7 +1,7 @@
 // A batch through the IOTLB: results of the lanes that it answers, and a list of the others. How it goes is chosen by what the batch
 // turns out to be: all hits, some misses, nearly only misses; and by how large the IOTLB is. Imports layout, iotlb, lookup, request.
 import {
-  ENGINE_ROUTES, ENGINE_ROUTE_MASK, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_MISSES, PORT_REQUESTS, PORT_RESULTS,
+  ENGINE_ROUTES, ENGINE_ROUTE_MASK, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_MISSES, PORT_REQUESTS, PORT_RESULTS, PORT_SECOND,
   REQUEST_BYTES, RESULT_BYTES, ROUTE_ADDRESS_MASK, ROUTE_FIRST, TAG_PLAIN_BITS,
 } from "./layout";
 import { Iotlb } from "./iotlb";
@@ -62,6 +62,7 @@ function collect(port: usize, requests: usize, first: usize, end: usize, miss: u
     result += Quad.RESULTS;
     lane += 4;
   }
+  const second = load<u32>(port, PORT_SECOND);
   let kept = miss;
   for (let at = miss; at < last; at += 4) {
     const left = load<u32>(at);
@@ -69,8 +70,9 @@ function collect(port: usize, requests: usize, first: usize, end: usize, miss: u
     const route = Route.at(routes, routeMask, Request.route(request));
     const iova = Request.iova(request);
     const need = Request.need(request);
-    const answer = iova >> TAG_PLAIN_BITS
-      ? Lookup.result(route, iotlb, hashShift, iova, need) : Lookup.second(route, iotlb, hashShift, iova, need);
+    let answer: u64 = 0;
+    if (iova >> TAG_PLAIN_BITS) answer = Lookup.result(route, iotlb, hashShift, iova, need, second);
+    else if (second) answer = Lookup.second(route, iotlb, hashShift, iova, need);
     if (answer) {
       store<u64>(results + (left << 3), answer);
     } else {
@@ -105,6 +107,7 @@ function lookUp(engine: usize, port: usize, from: u32, to: u32, miss: usize): us
       result += Eight.RESULTS;
     } while (request < eights);
   }
+  const second = load<u32>(port, PORT_SECOND);
   let quads = Request.at(<u32>requests, to & ~3);
   let refused: usize = 0;
   while (request < end) {
@@ -135,7 +138,7 @@ function lookUp(engine: usize, port: usize, from: u32, to: u32, miss: usize): us
     }
     for (; request < stop; request += REQUEST_BYTES, result += RESULT_BYTES) {
       const route = Route.at(routes, routeMask, Request.route(request));
-      const answer = Lookup.result(route, iotlb, hashShift, Request.iova(request), Request.need(request));
+      const answer = Lookup.result(route, iotlb, hashShift, Request.iova(request), Request.need(request), second);
       if (answer) {
         store<u64>(result, answer);
       } else {

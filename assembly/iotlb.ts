@@ -2,7 +2,7 @@
 // vector compares and an OR, without a branch, so a tag must never be twice in a set: `fill` overwrites an equal one.
 // Imports layout only.
 import {
-  IOTLB_DATA, IOTLB_SET_BYTES, PORT_HASH_SHIFT, PORT_IOTLB, PORT_VICTIM, RESULT_RUN_SHIFT, ROUTE_ADDRESS_MASK, ROUTE_FIRST, ROUTE_SECOND,
+  IOTLB_DATA, IOTLB_SET_BYTES, PORT_HASH_SHIFT, PORT_IOTLB, PORT_SECOND, PORT_VICTIM, RESULT_RUN_SHIFT, ROUTE_ADDRESS_MASK, ROUTE_FIRST, ROUTE_SECOND,
   ROUTE_STREAK, ROUTE_SWAPPING, TAG_ID_SHIFT,
 } from "./layout";
 
@@ -70,25 +70,36 @@ export abstract class Fill {
    */
   @inline static walked(port: usize, route: usize, iova: u64, hpa: u64, leafLg2: u32, permAndValid: u64): bool {
     const first = load<u64>(route, ROUTE_FIRST);
-    const second = load<u64>(route, ROUTE_SECOND);
     if (isDefined(SHARED)) {
-      if (min(first, second) >> TAG_ID_SHIFT == 0) return false;
+      if (first >> TAG_ID_SHIFT == 0) return false;
     }
-    const firstLg2 = <u32>(first & CLASS_LG2);
-    const secondLg2 = <u32>(second & CLASS_LG2);
-    const large = max(firstLg2, secondLg2);
-    const classLg2 = leafLg2 >= large ? large : min(firstLg2, secondLg2);
-    if (isDefined(SHARED)) {
-      // While another thread swaps the words they may name one class twice.
-      if (classLg2 > leafLg2) return false;
-    }
-    const isFirst = classLg2 == firstLg2;
-    if (!isFirst || load<u32>(route, ROUTE_STREAK)) learnOrder(route, first, second, isFirst);
     const address = iova & load<u64>(route, ROUTE_ADDRESS_MASK);
-    const tag = Iotlb.tag(isFirst ? first : second, address);
-    Fill.enter(port, tag, hpa - address + ((<u64>leafLg2 << RESULT_RUN_SHIFT) | permAndValid));
-    return leafLg2 > classLg2;
+    const data = hpa - address + ((<u64>leafLg2 << RESULT_RUN_SHIFT) | permAndValid);
+    if (<u32>(first & CLASS_LG2) != leafLg2 || load<u32>(route, ROUTE_STREAK)) return enterInClass(port, route, address, first, leafLg2, data);
+    Fill.enter(port, Iotlb.tag(first, address), data);
+    return false;
   }
+}
+
+/** `Fill.walked` of a leaf that has not just the size of the first class, or after others that had not. */
+function enterInClass(port: usize, route: usize, address: u64, first: u64, leafLg2: u32, data: u64): bool {
+  const second = load<u64>(route, ROUTE_SECOND);
+  if (isDefined(SHARED)) {
+    if (second >> TAG_ID_SHIFT == 0) return false;
+  }
+  const firstLg2 = <u32>(first & CLASS_LG2);
+  const secondLg2 = <u32>(second & CLASS_LG2);
+  const large = max(firstLg2, secondLg2);
+  const classLg2 = leafLg2 >= large ? large : min(firstLg2, secondLg2);
+  if (isDefined(SHARED)) {
+    // While another thread swaps the words they may name one class twice.
+    if (classLg2 > leafLg2) return false;
+  }
+  const isFirst = classLg2 == firstLg2;
+  if (!isFirst) store<u32>(port, 1, PORT_SECOND);
+  if (!isFirst || load<u32>(route, ROUTE_STREAK)) learnOrder(route, first, second, isFirst);
+  Fill.enter(port, Iotlb.tag(isFirst ? first : second, address), data);
+  return leafLg2 > classLg2;
 }
 
 /**
@@ -138,5 +149,6 @@ export function dropTags(port: usize, first: u64, span: u64): void {
 }
 
 export function clearIotlb(port: usize): void {
+  store<u32>(port, 0, PORT_SECOND);
   memory.fill(load<u32>(port, PORT_IOTLB), 0, <usize>1 << (70 - load<u32>(port, PORT_HASH_SHIFT)));
 }

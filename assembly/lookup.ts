@@ -22,12 +22,16 @@ const NEED_SHIFT: i32 = 32;
 
 @unmanaged
 export abstract class Lookup {
-  /** The result of a hit, or 0: a miss, an address that breaks the route's rule, or a permission that the entry lacks. */
-  @inline static result(route: usize, iotlb: usize, hashShift: u64, iova: u64, need: u32): u64 {
+  /**
+   * The result of a hit, or 0: a miss, an address that breaks the route's rule, or a permission that the entry lacks. `second`:
+   * PORT_SECOND.
+   */
+  @inline static result(route: usize, iotlb: usize, hashShift: u64, iova: u64, need: u32, second: u32): u64 {
     const address = iova & load<u64>(route, ROUTE_ADDRESS_MASK);
     const tag = Iotlb.tag(load<u64>(route, ROUTE_FIRST), address);
     const data = Iotlb.probe(Iotlb.set(iotlb, hashShift, tag), tag);
-    return data ? Lookup.checked(route, data, iova, need) : Lookup.second(route, iotlb, hashShift, iova, need);
+    if (data) return Lookup.checked(route, data, iova, need);
+    return second ? Lookup.second(route, iotlb, hashShift, iova, need) : 0;
   }
 
   /** The same of the second class alone. */

@@ -8,7 +8,7 @@ import {
   SLOTS_FAST_SPAN, WALKER_GUEST, WALKER_NESTED,
 } from "../layout";
 import { Count } from "../counters";
-import { Format, lowBits } from "../format/format";
+import { Format } from "../format/format";
 import { Operation } from "../format/list";
 import { GuestTables, KernelTables, slotTable, TableSpace } from "../memory";
 import { Domain, Request, Route } from "../request";
@@ -31,7 +31,7 @@ abstract class Pass {
     const perm = Lane.grants<F>(changetype<S>(0).trusted(), domain, half, pte, level, load<u64>(lane, LANE_TABLES));
     if (perm == LEFT || (Request.need(request) & ~perm) != 0) return false;
     const lg2 = f.leafLg2(pte, level);
-    Lane.answer(port, lane, domain, results, iova, f.leafAddress(pte, level) | (iova & lowBits(lg2)), lg2, perm);
+    Lane.answer(port, lane, domain, results, iova, f.leafAddress(pte, level) | (iova & ((<u64>1 << lg2) - 1)), lg2, perm);
     return true;
   }
 }

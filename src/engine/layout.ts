@@ -198,6 +198,7 @@ export const PORT_ACTIVE = 64; // u32, atomic: 0, or epoch | 1 inside a section;
 export const PORT_THREAD = 68; // u32, number of the thread that opened the port
 export const PORT_OPENED = 72; // u32, how often it was opened
 export const PORT_STAGES = 76; // u32, address of what walks of two stages need (STAGES_*)
+export const PORT_SECOND = 80; // u32, 1 once an entry was filled in its route's second class: only then a lookup asks for that too
 export const PORT_FAULT_HEAD = 128; // u32, atomic, records ever written
 export const PORT_FAULT_OVERFLOW = 132; // u32, atomic, 1 since a record was dropped; the reader clears it
 export const PORT_FAULT_DROPPED = 136; // u64
