@@ -10,7 +10,7 @@ const LISTS = ["test/unit/engine-lists.test.ts"];
 export const TABLES = [
   {
     name: "lists: a map over a page in the table of the one before is allowed", tests: LISTS,
-    edits: [edit("table/lists", "if (table && anyOf(table + EntryOf.offset<F>(first, 0), <u32>((last - first) >> f.smallLg2()) + 1, ~(<u64>0))) return STATUS_OVERLAP;", "")],
+    edits: [edit("table/lists", "if (anyOf(table + EntryOf.offset<F>(first, 0), Pages.count<F>(first, before), ~(<u64>0))) return STATUS_OVERLAP;", "")],
   },
   {
     name: "lists: maps need not ascend", tests: LISTS,
@@ -18,19 +18,59 @@ export const TABLES = [
   },
   {
     name: "lists: pages put by the cursor are not counted", tests: LISTS,
-    edits: [edit("table/lists", "        store<u16>(live, <u16>(load<u16>(live) + n));", "")],
+    edits: [edit("table/lists", "  Frames.addLive(engine, table, pages);\n", "")],
   },
   {
     name: "lists: an empty table is left where the last page of it went", tests: LISTS,
-    edits: [edit("table/lists", "        if (left) continue;", "        continue;")],
+    edits: [edit("table/lists", "    if (!left) break;\n", "")],
   },
   {
     name: "lists: a leaf may be cut where another range ends before it", tests: LISTS,
-    edits: [edit("table/lists", "first == after + 1 && at != ranges);", "at != ranges);")],
+    edits: [edit("table/lists", "first, before, begins || whole, whole);", "first, before, true, whole);")],
   },
   {
     name: "lists: addresses with an ignored top byte are others", tests: LISTS,
-    edits: [edit("table/lists", "    first &= mask;\n", "")],
+    edits: [edit("table/lists", "  first &= mask;\n", "")],
+  },
+  {
+    name: "lists: what goes on in a table may go back in it", tests: LISTS,
+    edits: [edit("table/lists", "u32(first <= before) | ", "")],
+  },
+  {
+    name: "lists: what goes on is of the kind of the one before, whatever it says", tests: LISTS,
+    edits: [edit("table/lists", "(Pages.apart<F>(first, last, before) | (Pages.kind(at) ^ kind)) != 0", "Pages.apart<F>(first, last, before) != 0")],
+  },
+  {
+    name: "lists: what goes on may lead beyond the output width", tests: LISTS,
+    edits: [edit("table/lists", " | ((hpa | (hpa + (last - first))) & beyond)", "")],
+  },
+  {
+    name: "lists: what goes on may lead to half a page", tests: LISTS,
+    edits: [edit("table/lists", "((first | (last + 1) | hpa) & lowBits(f.smallLg2())) | (Pages.kind", "((first | (last + 1)) & lowBits(f.smallLg2())) | (Pages.kind")],
+  },
+  {
+    name: "lists: tables above one of level 1 that is missing are not counted", tests: LISTS,
+    edits: [edit("table/cursor", "const isCounted = below && (at ^ after) >> aboveLg2<F>() == 0;", "const isCounted = below;")],
+  },
+  {
+    name: "lists: a table of level 1 stays when nothing is left in it", tests: LISTS,
+    edits: [edit("table/cursor", "if (above && Frames.live(engine, above)) return bytes;", "if (above) return bytes;")],
+  },
+  {
+    name: "merge: a new page table takes pages that are unlike the first", tests: SHADOWS,
+    edits: [edit("table/merge-pages", "f.addressField(), bits) ? n : copyEqualRun(to, entry, n, pte, f.addressField(), bits);", "f.addressField(), bits) ? n : n;")],
+  },
+  {
+    name: "merge: a new page table keeps what its frame held before", tests: SHADOWS,
+    edits: [edit("table/merge-pages", "  if (after < bytes) memory.fill(to, 0, bytes - after);\n", "")],
+  },
+  {
+    name: "merge: an area goes on beyond the parent's page table", tests: SHADOWS,
+    edits: [edit("table/merge", " | u32(beyond)", "")],
+  },
+  {
+    name: "merge: a page table that was made for a larger leaf is made again", tests: SHADOWS,
+    edits: [edit("table/merge-pages", "if (at >> f.spanLg2(1) != cursor.childKey || !cursor.childTable) {", "if (at >> f.spanLg2(1) != cursor.childKey) {")],
   },
   {
     name: "lists: only the first range is dropped from IOTLBs", tests: LISTS,
@@ -42,7 +82,7 @@ export const TABLES = [
   },
   {
     name: "merge: a page that differs from that of the area before has its bits", tests: SHADOWS,
-    edits: [edit("table/merge", "if (((pte ^ like) & ~f.addressField()) != 0 || perm != likePerm) {", "if (!like || perm != likePerm) {")],
+    edits: [edit("table/merge", "      if (((pte ^ like) & ~kept) != 0) break;\n", "")],
   },
   {
     name: "unmap: empty tables are not given back", peer: "seen", tests: MAPS,
@@ -135,7 +175,7 @@ export const TABLES = [
   {
     name: "merge: a leaf of the child may reach over leaves of the parent", tests: SHADOWS,
     edits: [edit("table/merge-pages", "perm | marksLeft(child), lowBits(lg2 + 1));", "perm | marksLeft(child), ~(<u64>0));"),
-      edit("table/merge-pages", "hpa, lowBits(lg2 + 1));\n  putFrom", "hpa, ~(<u64>0));\n  putFrom")],
+      edit("table/merge-pages", "perm | marksLeft(child), lowBits(lg2 + 1));", "perm | marksLeft(child), ~(<u64>0));")],
   },
   {
     name: "dirty: tracking begins with leaves that count as written", tests: ["test/unit/engine-dirty.test.ts"],

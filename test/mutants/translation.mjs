@@ -7,6 +7,7 @@ const MARKS = ["test/unit/marks-property.test.ts"];
 const NESTED = ["test/unit/engine-nested.test.ts"];
 const MIXTURES = ["test/unit/engine-mixtures.test.ts"];
 const IOTLB = ["test/unit/engine-iotlb.test.ts"];
+const GROUPS = ["test/unit/engine-groups.test.ts"];
 
 export const TRANSLATION = [
   {
@@ -75,6 +76,26 @@ export const TRANSLATION = [
   {
     name: "batch of two stages: when the number of calls comes round, old pages are met again", tests: MIXTURES,
     edits: [edit("table/stage2-pages", "  if (!run) memory.fill(stages + STAGES_PAGES, 0, PAGE_BYTES << STAGES_PAGES_LG2);\n", "")],
+  },
+  {
+    name: "eight lanes: what the last pair is denied does not count", tests: GROUPS,
+    edits: [edit("lookup", "    denied = v128.or(denied, Pair.denied(Pair.wanted(one, other), data));\n    v128.store(result, Pair.results(data, iovas), 6 * RESULT_BYTES);", "    v128.store(result, Pair.results(data, iovas), 6 * RESULT_BYTES);")],
+  },
+  {
+    name: "eight lanes: only the last pair has to be in the IOTLB", tests: GROUPS,
+    edits: [edit("lookup", "v128.and(allData, data), v128.or(anyIova, iovas)", "data, v128.or(anyIova, iovas)")],
+  },
+  {
+    name: "eight lanes: only the last pair has to be plain", tests: GROUPS,
+    edits: [edit("lookup", "v128.and(allData, data), v128.or(anyIova, iovas)", "v128.and(allData, data), iovas")],
+  },
+  {
+    name: "lookup: the second class is never asked for", tests: IOTLB,
+    edits: [edit("iotlb", "  if (!isFirst) store<u32>(port, 1, PORT_SECOND);\n", "")],
+  },
+  {
+    name: "lookup: a streak is not broken by a leaf of the first class", tests: IOTLB,
+    edits: [edit("iotlb", " || load<u32>(route, ROUTE_STREAK)) return enterInClass", ") return enterInClass")],
   },
   {
     name: "collecting misses: only a lane without an entry is looked at again", tests: MIXTURES,

@@ -246,3 +246,15 @@ it("learns which page size to probe first, and serves both", async () => {
   }
   expect(misses(port)).toBe(38);
 });
+
+it("goes on probing the size first that comes between those of the other", async () => {
+  const { engine, port, domain, route } = await fixture();
+  engine.map(domain, 0x200000n, 0x1ffffffn, 0x40000000n, R);
+  engine.map(domain, 0x1000n, 0x1ffffn, 0x9000n, R);
+  const firstClass = () => Number(new DataView(engine.memory.buffer).getBigUint64(engine.word(L.ENGINE_ROUTES) + route * L.ROUTE_BYTES + L.ROUTE_FIRST, true) & 0x3fn);
+  askOne(port, route, 0x1000n, R);
+  const before = firstClass();
+  const [often, between] = before === 12 ? [21n, 12n] : [12n, 21n];
+  for (let n = 0n; n < 8n; n++) askOne(port, route, n % 3n === 2n ? (n + 1n) << between : (n + 1n) << often, R);
+  expect(firstClass()).toBe(before);
+});

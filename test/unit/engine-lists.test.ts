@@ -203,6 +203,26 @@ describe("a list of unmaps", () => {
     expect(everything(engine, domain)).toEqual(before);
   });
 
+  it("whose last range in a table leaves nothing there gives the table back, before it goes on", async () => {
+    const { engine, domain } = await fixture();
+    const bare = engine.framesUsed;
+    const pages = [0, 2, 4, 0x200, 0x202, 0x80000];
+    expect(engine.mapMany(domain, pages.map((page) => map(page)))).toBe(L.STATUS_OK);
+    expect(engine.mapMany(domain, [map(6, 2)])).toBe(L.STATUS_OK);
+    expect(engine.unmapMany(domain, [range(0), range(2), range(4), range(6, 2)])).toBe(5n * K4);
+    expect(engine.walk(domain, 0n, R).steps.at(-1)?.level).toBe(1);
+    expect(engine.unmapMany(domain, [range(0x200), range(0x202), range(0x204), range(0x80000)])).toBe(3n * K4);
+    expect(engine.framesUsed).toBe(bare);
+  });
+
+  it("of which one begins in the middle of a leaf and ends with another: nothing is removed", async () => {
+    const { engine, domain } = await fixture();
+    engine.mapMany(domain, [map(0, 8), map(0x600, 512, { hpa: 0n }), map(0x800, 512, { hpa: 0x400000n })]);
+    const full = everything(engine, domain);
+    expect(engine.unmapMany(domain, [range(0), range(4), range(0x700, 0x300)])).toBe(L.UNMAP_SPLIT);
+    expect(everything(engine, domain)).toEqual(full);
+  });
+
   it("a leaf of several entries in a page table is not cut", async () => {
     const { engine, domain } = await fixture(AMD64);
     engine.mapMany(domain, [map(0, 4, { hpa: 0n, lg2: 12 }), map(16, 16, { hpa: 0x10000n }), map(40)]);
