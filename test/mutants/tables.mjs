@@ -6,6 +6,7 @@ const CONFORMANCE = ["test/unit/conformance.test.ts"];
 const IOTLB = ["test/unit/engine-iotlb.test.ts"];
 
 const LISTS = ["test/unit/engine-lists.test.ts"];
+const MERGE_LISTS = ["test/unit/engine-merge-lists.test.ts"];
 
 export const TABLES = [
   {
@@ -57,15 +58,15 @@ export const TABLES = [
     edits: [edit("table/cursor", "if (above && Frames.live(engine, above)) return bytes;", "if (above) return bytes;")],
   },
   {
-    name: "merge: a new page table takes pages that are unlike the first", tests: SHADOWS,
+    name: "merge: a new page table takes pages that are unlike the first", tests: MERGE_LISTS,
     edits: [edit("table/merge-pages", "f.addressField(), bits) ? n : copyEqualRun(to, entry, n, pte, f.addressField(), bits);", "f.addressField(), bits) ? n : n;")],
   },
   {
-    name: "merge: a new page table keeps what its frame held before", tests: SHADOWS,
+    name: "merge: a new page table keeps what its frame held before", tests: MERGE_LISTS,
     edits: [edit("table/merge-pages", "  if (after < bytes) memory.fill(to, 0, bytes - after);\n", "")],
   },
   {
-    name: "merge: an area goes on beyond the parent's page table", tests: SHADOWS,
+    name: "merge: an area goes on beyond the parent's page table", tests: MERGE_LISTS,
     edits: [edit("table/merge", " | u32(beyond)", "")],
   },
   {
@@ -81,7 +82,7 @@ export const TABLES = [
     edits: [edit("table/unmap", "    pages += load<u16>(live);\n", "    pages += 512;\n")],
   },
   {
-    name: "merge: a page that differs from that of the area before has its bits", tests: SHADOWS,
+    name: "merge: a page that differs from that of the area before has its bits", tests: MERGE_LISTS,
     edits: [edit("table/merge", "      if (((pte ^ like) & ~kept) != 0) break;\n", "")],
   },
   {
