@@ -175,7 +175,7 @@ export const TABLES = [
   },
   {
     name: "merge: a leaf of the child may reach over leaves of the parent", tests: SHADOWS,
-    edits: [edit("table/merge-pages", "perm | marksLeft(child), lowBits(lg2 + 1));", "perm | marksLeft(child), ~(<u64>0));"),
+    edits: [edit("table/merge-pages", "cursor.plan<F>(child, at, end, hpa, lowBits(lg2 + 1));", "cursor.plan<F>(child, at, end, hpa, ~(<u64>0));"),
       edit("table/merge-pages", "perm | marksLeft(child), lowBits(lg2 + 1));", "perm | marksLeft(child), ~(<u64>0));")],
   },
   {
