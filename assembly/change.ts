@@ -3,7 +3,7 @@
 // then sleeps in slices until the reader wakes it. Only the build for shared memory has other threads: the other one neither
 // locks nor waits. Imports layout, frames.
 import {
-  ENGINE_EPOCH, ENGINE_LOCK, ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_STALLED, ENGINE_WAITERS,
+  ENGINE_EPOCH, ENGINE_LOCK, ENGINE_PATIENCE, ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_STALLED, ENGINE_WAITERS,
   HOST_THREAD, PORT_ACTIVE, PORT_THREAD, STATUS_BUSY, STATUS_IN_SECTION, STATUS_OK, STATUS_STALLED,
 } from "./layout";
 import { releaseLimbo } from "./table/frames";
@@ -12,8 +12,8 @@ import { releaseLimbo } from "./table/frames";
 const SPINS: u32 = 5000;
 /** One sleep, in nanoseconds: what a wake-up that came between is late at most. */
 const SLICE: i64 = 1000000;
-/** Sleeps until a port counts as stalled: a second. */
-const MOST_SLICES: u32 = 1000;
+/** Sleeps until a port counts as stalled, unless the host says otherwise (ENGINE_PATIENCE): a second. */
+export const PATIENCE: u32 = 1000;
 /** Rounds of looks and waiting for a port that publishes, each time another. */
 const MOST_TURNS: u32 = 64;
 /** What the lock word holds while the host changes something; a port that publishes puts its address there. */
@@ -55,10 +55,10 @@ export function pause(port: usize, epoch: u32): void {
   }
 }
 
-/** Waits until the port has left the section that was open before `epoch`; false if it has not within a second. */
+/** Waits until the port has left the section that was open before `epoch`; false if it has not in time. */
 function waitForPort(engine: usize, port: usize, epoch: u32): bool {
   atomic.add<u32>(engine, 1, ENGINE_WAITERS);
-  for (let slices = MOST_SLICES; slices && !Section.over(port, epoch); slices--) pause(port, epoch);
+  for (let slices = load<u32>(engine, ENGINE_PATIENCE); slices && !Section.over(port, epoch); slices--) pause(port, epoch);
   atomic.sub<u32>(engine, 1, ENGINE_WAITERS);
   return Section.over(port, epoch);
 }

@@ -3,7 +3,7 @@
 // each a literal or an expression of the constants above it. All words are little-endian; ranges are first..last, inclusive.
 
 /** Raised whenever a structure below changes; the loader refuses a module of another version. */
-export const ABI_VERSION: u32 = 4;
+export const ABI_VERSION: u32 = 5;
 
 // --- Engine header: one per arena, at its first byte -------------------------------------------------------------
 export const ENGINE_ABI: u32 = 0; // u32
@@ -44,6 +44,7 @@ export const ENGINE_QUEUE_CAPACITY: u32 = 292; // u32, a power of two
 export const ENGINE_UNFINISHED: u32 = 296; // u64, what unmap would have answered, had no port stalled; ~0 if it has removed nothing
 export const ENGINE_THREADS: u32 = 288; // u32, highest thread number that was given out
 export const ENGINE_WALKERS: u32 = 304; // u64, bit set: batch walkers that some domain has needed
+export const ENGINE_PATIENCE: u32 = 312; // u32, sleeps of a millisecond until a port counts as stalled
 export const ENGINE_QUEUE: u32 = 428; // u32, address of the queue of what devices report
 export const ENGINE_STALLS: u32 = 432; // u32, address of the stalls: accesses that wait for pages
 export const ENGINE_STALL_CAPACITY: u32 = 436; // u32, a power of two

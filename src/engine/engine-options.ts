@@ -22,6 +22,8 @@ export interface EngineOptions {
     lanes?: number;
     /** Fault records that a port keeps, a power of two, 4..2^20. Default 1024. */
     faults?: number;
+    /** Milliseconds that a change waits for a section before the port counts as stalled, 1..2^31-1. Default 1000. */
+    patience?: number;
   };
   /** What devices report to the host, from any thread. */
   faultQueue?: {
@@ -43,6 +45,11 @@ function powerOfTwo(field: string, value: unknown, first: number, last: number):
 }
 
 const lg2 = (n: number): number => 31 - Math.clz32(n);
+
+/** Throws EngineError BAD_OPTION. */
+export function patienceOf({ ports }: EngineOptions): number {
+  return integerIn("ports.patience", ports?.patience ?? 1000, 1, 0x7fffffff);
+}
 
 /** The sizes in the order in which the module takes them. Throws EngineError BAD_OPTION naming the field. */
 export function engineSizes(options: EngineOptions): [

@@ -3,7 +3,7 @@
 // A change waits for the sections that are open on other threads. Imports the rest of this folder.
 import { EngineAccess, type SlotKind } from "./access.js";
 import { domainFlags, ruleOf, type DomainOptions } from "./domain-options.js";
-import { engineSizes, type EngineOptions } from "./engine-options.js";
+import { engineSizes, patienceOf, type EngineOptions } from "./engine-options.js";
 import { EngineError, integerIn } from "./errors.js";
 import * as L from "./layout.js";
 import { placeEngine, type Placement } from "./memory.js";
@@ -14,6 +14,7 @@ import {
   appendLeafRun, MOST_AREAS, MOST_MAPS, readLeafRuns, readRanges, writeAreas, writeMaps, type LeafRun, type MergeArea, type Range,
 } from "./records.js";
 import { Removals } from "./removals.js";
+import { Steps } from "./steps.js";
 import { hostHere, mayBlock, type EngineToken } from "./token.js";
 import { readWalk, type Walk } from "./walk-record.js";
 
@@ -32,6 +33,8 @@ export class Engine extends EngineAccess {
   readonly ram: { offset: number; length: number };
   /** Frames for page tables. */
   readonly frames: number;
+  /** Changes that are made together, by the uAPI. @internal */
+  readonly steps = new Steps();
   readonly #module: WebAssembly.Module;
   readonly #arena: { first: number; last: number };
   readonly #removals = new Removals(this);
@@ -48,6 +51,7 @@ export class Engine extends EngineAccess {
   /** Throws EngineError BAD_OPTION naming the field, or NO_ARENA if the arena cannot hold what is asked. */
   static async create(options: EngineOptions = {}): Promise<Engine> {
     const sizes = engineSizes(options);
+    const patience = patienceOf(options);
     const place = placeEngine(options.memory);
     const module = options.module ?? await loadModule(place.shared);
     const exports = instantiate(module, place.memory);
@@ -57,7 +61,9 @@ export class Engine extends EngineAccess {
       throw new EngineError("NO_ARENA", `${place.arenaLength} bytes cannot hold these slots, routes, domains and ports`, "memory.arena",
         place.arenaLength);
     }
-    return new Engine(place, module, exports, frames);
+    const engine = new Engine(place, module, exports, frames);
+    engine.words32()[(engine.address + L.ENGINE_PATIENCE) >>> 2] = patience;
+    return engine;
   }
 
   get framesUsed(): number {
@@ -310,14 +316,27 @@ export class Engine extends EngineAccess {
   collectDirty(domain: number, first: bigint, last: bigint, clear: boolean): Range[] {
     if (clear && this.inSection) throw new EngineError("IN_SECTION", "dirty bits are not cleared inside a section");
     const ranges: Range[] = [];
-    this.#gather(first, last, (from) => this.exports.collectDirty(this.address, domain, from, last, clear ? 1 : 0), (found) => {
-      for (const range of readRanges(this.memory, this.word(L.ENGINE_SCRATCH), found)) {
-        const before = ranges.at(-1);
-        if (before && before.last + 1n === range.first) before.last = range.last;
-        else ranges.push(range);
-      }
+    this.#gatherDirty(domain, first, last, clear, (range) => {
+      const before = ranges.at(-1);
+      if (before && before.last + 1n === range.first) before.last = range.last;
+      else ranges.push(range);
     });
     return ranges;
+  }
+
+  /**
+   * The same with `clear`, each range told as soon as its leaves are clean, so that none is lost when a port stalls: then, also at the
+   * end, throws EngineError PORT_STALLED, and what is written meanwhile may be of ranges that were told. Precondition: not in a section.
+   */
+  takeDirty(domain: number, first: bigint, last: bigint, take: (range: Range) => void): void {
+    this.#gatherDirty(domain, first, last, true, take);
+    if (this.word(L.ENGINE_STALLED) !== 0) this.#settled(L.STATUS_STALLED);
+  }
+
+  #gatherDirty(domain: number, first: bigint, last: bigint, clear: boolean, take: (range: Range) => void): void {
+    this.#gather(first, last, (from) => this.exports.collectDirty(this.address, domain, from, last, clear ? 1 : 0), (found) => {
+      readRanges(this.memory, this.word(L.ENGINE_SCRATCH), found).forEach(take);
+    });
   }
 
   /** Calls from `first` on until all up to `last` is answered; each call fills the scratch area at most, and `take` empties it. */
@@ -346,6 +365,17 @@ export class Engine extends EngineAccess {
     words[(this.address + L.ENGINE_GRANTED) >>> 2] = 0;
   }
 
+  /** A port holds up what was changed: the next change waits for it again, and makes first what was put off. @internal */
+  get held(): boolean {
+    return this.steps.stall !== undefined || this.word(L.ENGINE_STALLED) !== 0;
+  }
+
+  /** Waits for that port, and makes what was put off. Throws EngineError PORT_STALLED. Precondition: not in a section. @internal */
+  finish(): void {
+    this.settle();
+    this.steps.finish();
+  }
+
   /** Waits once more for the ports that an earlier change has not seen leave their sections. Throws EngineError PORT_STALLED. */
   settle(): void {
     this.#settled(this.exports.waitAgain(this.address));
@@ -353,7 +383,7 @@ export class Engine extends EngineAccess {
 
   /**
    * The answer of a change, if it is one. Throws EngineError PORT_STALLED when a port of another thread has been inside a section
-   * for over a second: a change that was under way is made, and `settle` waits for it again; until then no other is begun.
+   * for longer than `ports.patience`: a change that was under way is made, and `settle` waits for it again; until then no other is begun.
    * Throws BUSY when another thread is making a change, which only the host's thread may.
    */
   #settled(status: number): number {
@@ -370,7 +400,7 @@ export class Engine extends EngineAccess {
 
   #stalled(port: number): EngineError {
     const { index, thread } = readPorts(this).find((each) => each.address === port) ?? { index: -1, thread: 0 };
-    const why = `port ${index} of thread ${thread} has been inside its section for over a second; if the thread has ended, endThread(${thread})`;
+    const why = `port ${index} of thread ${thread} has been inside its section for over ${this.word(L.ENGINE_PATIENCE) / 1000} s; if the thread has ended, endThread(${thread})`;
     return new EngineError("PORT_STALLED", why, "port", index);
   }
 

@@ -103,6 +103,11 @@ export class Domain {
     return this.#engine.collectDirty(this.index, iova, iova + size - 1n, clear);
   }
 
+  /** The same with `clear`, range by range: none is lost when a port stalls, for which it throws (EngineError PORT_STALLED). */
+  takeDirty(iova: bigint, size: bigint, take: (range: Range) => void): void {
+    this.#engine.takeDirty(this.index, iova, iova + size - 1n, take);
+  }
+
   /** Removes [iova, iova + size): bytes removed, or why not. Afterwards nothing translates by what was removed. */
   unmap(iova: bigint, size: bigint): bigint | UnmapRefusal {
     return removed(this.#engine.unmap(this.index, iova, iova + size - 1n));

@@ -1,8 +1,9 @@
 // What VFIO_ATTACH_IOASID and VFIO_DETACH_IOASID check before a space takes or loses a device, with and without a PASID.
-// May import device.ts, ioasid.ts, pasid-table.ts, their errors, arguments.ts, errno.ts, requests.ts. RFC sections 2.2 and 4.
+// May import device.ts, engine-errno.ts, ioasid.ts, pasid-table.ts, their errors, arguments.ts, errno.ts, requests.ts. RFC sections 2.2 and 4.
 
 import { takeU32 } from "./arguments.js";
 import type { Device } from "./device.js";
+import { inSection } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import type { Ioasid } from "./ioasid.js";
 import { attachedBelow, isAttached, needsParent } from "./nesting-errors.js";
@@ -76,7 +77,8 @@ export function detach(device: Device, space: Ioasid, vpasid: number | undefined
   if (vpasid === undefined && device.attached !== space) throw attachedBelow(DETACH, device, space.number, device.attached!);
   const child = isOnlyAttachment(device, space) ? device.attachedBelow(space) : undefined;
   if (child !== undefined) throw attachedBelow(DETACH, device, space.number, child);
-  space.detach(DETACH, device, vpasid);
+  if (device.iommu.engine.inSection) throw inSection(DETACH);
+  space.detach(device, vpasid);
   device.binding!.ioasidFd.answerMoved(device.group.devices);
 }
 
@@ -94,14 +96,14 @@ function notAttached(device: Device, space: Ioasid, vpasid: number | undefined):
   return new IoctlError("ENOENT", DETACH.name, reason, { field: "ioasid", value: space.number, hint });
 }
 
-/** Detaches the device from everything, children before their parents. @throws IoctlError EDEADLK. */
-export function detachAll(call: Call, device: Device): void {
+/** Detaches the device from everything, children before their parents. Precondition: no section is open. */
+export function detachAll(device: Device): void {
   const depth = (space: Ioasid): number => (space.parent === undefined ? 0 : depth(space.parent) + 1);
   const attachments = [
     ...device.chain.map((space) => ({ space, vpasid: undefined })),
     ...[...device.pasids].map(([vpasid, { space }]) => ({ space, vpasid })),
   ];
   attachments.sort((a, b) => depth(b.space) - depth(a.space));
-  for (const { space, vpasid } of attachments) space.detach(call, device, vpasid);
+  for (const { space, vpasid } of attachments) space.detach(device, vpasid);
   if (attachments.length > 0) device.binding!.ioasidFd.answerMoved(device.group.devices);
 }

@@ -9,6 +9,7 @@ import { badFormat, guestTable, type GuestTableRefusal } from "../iommu/guest-ta
 import type { Iommu } from "../iommu/iommu.js";
 import { takeU64 } from "./arguments.js";
 import { type Device, modelsOf } from "./device.js";
+import { discard } from "./domain-steps.js";
 import { inSection, withErrno } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import type { Ioasid } from "./ioasid.js";
@@ -45,8 +46,7 @@ export function bindTable(call: Call, space: Ioasid, arg: BindArguments, dryRun:
   }
   if (space.inSection) throw inSection(call);
   const domain = createBoundDomain(call, space, device.iommu, table);
-  if (dryRun) return void domain.destroy();
-  // Bound only once all DMA goes there: until then the same call can be made again.
+  if (dryRun) return discard(domain);
   space.replaceDomain(domain);
   space.pgtable = table;
 }

@@ -5,7 +5,7 @@
 import { checkStruct, show, takeBoolean, takeU64 } from "./arguments.js";
 import { attach, detach, detachAll, takePasid } from "./attach.js";
 import type { Binding, Device } from "./device.js";
-import { inSection, withErrno } from "./engine-errno.js";
+import { inSection } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import type { Ids } from "./ids.js";
 import type { Ioasid } from "./ioasid.js";
@@ -43,7 +43,10 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
    * device of its group is bound to another fd), EINVAL (cookie), EOPNOTSUPP (a physical device that takes ENQCMD, while a VM replaces PASIDs for mediated ones).
    */
   bindIoasidFd(arg: BindIoasidFd): number {
-    this.use(BIND);
+    return this.change(BIND, arg, () => this.#bind(arg));
+  }
+
+  #bind(arg: BindIoasidFd): number {
     checkStruct(BIND, arg);
     const ioasidFd = this.#takeIoasidFd(BIND, arg.ioasidFd);
     const cookie = arg.cookie === undefined ? 0n : takeU64(BIND, "cookie", arg.cookie);
@@ -75,7 +78,10 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
 
   /** Ends the binding. @throws IoctlError EBADF, EINVAL (not bound through this fd, or bound to another), EBUSY (attached). */
   unbindIoasidFd(arg: UnbindIoasidFd = {}): void {
-    this.use(UNBIND);
+    this.change(UNBIND, arg, () => this.#unbind(arg));
+  }
+
+  #unbind(arg: UnbindIoasidFd): void {
     checkStruct(UNBIND, arg);
     const { ioasidFd } = this.#binding(UNBIND);
     if (arg.ioasidFd !== undefined && this.#takeIoasidFd(UNBIND, arg.ioasidFd) !== ioasidFd) {
@@ -95,9 +101,11 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
    * or to another space that is not the parent), ENOMEM, ENOSPC, EDEADLK.
    */
   attachIoasid(arg: AttachIoasid): void {
-    const ioasid = this.#takeTarget(ATTACH, arg);
-    const [pasid, dryRun] = [takePasid(ATTACH, arg), takeBoolean(ATTACH, "dryRun", arg.dryRun)];
-    withErrno(ATTACH, () => attach(this.device, ioasid, pasid, dryRun));
+    this.change(ATTACH, arg, () => {
+      const ioasid = this.#takeTarget(ATTACH, arg);
+      const [pasid, dryRun] = [takePasid(ATTACH, arg), takeBoolean(ATTACH, "dryRun", arg.dryRun)];
+      attach(this.device, ioasid, pasid, dryRun);
+    });
   }
 
   /**
@@ -105,21 +113,23 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
    * @throws IoctlError EBADF, EOPNOTSUPP, EINVAL, ENOENT (not attached there, too), EBUSY (attached to a child of it), EDEADLK.
    */
   detachIoasid(arg: AttachIoasid): void {
-    const ioasid = this.#takeTarget(DETACH, arg);
-    const pasid = takePasid(DETACH, arg);
-    withErrno(DETACH, () => detach(this.device, ioasid, pasid));
+    this.change(DETACH, arg, () => {
+      const ioasid = this.#takeTarget(DETACH, arg);
+      detach(this.device, ioasid, takePasid(DETACH, arg));
+    });
   }
 
   /** Detaches and unbinds what was bound through this fd. @throws IoctlError EBADF, EDEADLK. */
   close(): void {
-    this.use(CLOSE);
-    const { binding, iommu } = this.device;
-    if (binding?.owner === this) {
-      if (iommu.engine.inSection) throw inSection(CLOSE);
-      withErrno(CLOSE, () => detachAll(CLOSE, this.device));
-      this.#release(binding.ioasidFd);
-    }
-    this.end();
+    this.change(CLOSE, undefined, () => {
+      const { binding, iommu } = this.device;
+      if (binding?.owner === this) {
+        if (iommu.engine.inSection) throw inSection(CLOSE);
+        detachAll(this.device);
+        this.#release(binding.ioasidFd);
+      }
+      this.afterwards(() => this.end());
+    });
   }
 
   #release(ioasidFd: IoasidFd): void {
@@ -128,7 +138,6 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
   }
 
   #takeTarget(call: Call, arg: AttachIoasid): Ioasid {
-    this.use(call);
     checkStruct(call, arg);
     return this.#binding(call).ioasidFd.find(call, arg.ioasid);
   }

@@ -1,10 +1,11 @@
 // A device of the host: its place on the bus, its group, and to what it is bound and attached. Shared by all fds that open it.
-// Imports types only. A pPASID, the one in the device's requests, never leaves this folder but to a device model.
+// Imports types, and domain-steps.ts. A pPASID, the one in the device's requests, never leaves this folder but to a device model.
 
 import type { Iommu } from "../iommu/iommu.js";
 import type { IommuModel } from "../iommu/model.js";
 import type { VfioDeviceFd } from "./device-fd.js";
 import type { DeviceKind } from "./device-kind.js";
+import { block, lead, takeStep } from "./domain-steps.js";
 import type { Group } from "./group.js";
 import type { Ioasid } from "./ioasid.js";
 import type { IoasidFd } from "./ioasid-fd.js";
@@ -108,14 +109,15 @@ export class Device {
     return undefined;
   }
 
-  /** Leads its DMA without a PASID to a space that has a table, or blocks it. Precondition: no section is open, the route is reserved. */
+  /** Leads its DMA without a PASID to a space that has a domain, or blocks it. Precondition: no section is open, the route is reserved. */
   route(space: Ioasid | undefined): void {
-    if (space === this.#routed) return;
+    const before = this.#routed;
+    if (space === before) return;
     const { rid, pasid } = this.requester;
-    const status = space === undefined ? this.#routed!.domain!.detach(rid, pasid) : space.domain!.attach(rid, pasid);
-    if (status !== "ok") throw new Error(`the route of ${this.name} was refused: ${status}`);
-    if (this.hasTable) this.leadPasids();
     this.#routed = space;
+    if (space === undefined) block(before!.domain!, rid, pasid);
+    else lead(space.domain!, rid, pasid);
+    if (before?.pasidTable !== undefined) this.leadPasids();
   }
 
   /** A guest's PASID table has all its DMA: attachments with a PASID lead nothing, they say who is meant. */
@@ -124,20 +126,17 @@ export class Device {
   }
 
   /** Leads DMA with a PASID to its space. Precondition: as `route`. */
-  leadPasid(attachment: PasidAttachment): void {
-    if (!this.hasTable) this.#lead(attachment);
+  leadPasid({ space, ppasid }: PasidAttachment): void {
+    if (!this.hasTable) lead(space.domain!, this.rid, ppasid);
   }
 
   /** The same for all, after a PASID table that had them: what was invalidated meanwhile was invalidated there. */
   leadPasids(): void {
-    for (const attachment of this.pasids.values()) {
-      attachment.space.domain!.invalidate();
-      this.#lead(attachment);
+    for (const { space, ppasid } of this.pasids.values()) {
+      const domain = space.domain!;
+      takeStep(domain, () => domain.invalidate());
+      lead(domain, this.rid, ppasid);
     }
-  }
-
-  #lead({ space, ppasid }: PasidAttachment): void {
-    if (space.domain!.attach(this.rid, ppasid) !== "ok") throw new Error(`the route of ${this.name} was refused`);
   }
 
   /** What DMA with a vPASID carries; undefined: the driver path has nothing to put in its place. */

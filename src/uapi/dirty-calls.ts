@@ -3,6 +3,7 @@
 
 import { firstByte, hex, show, takeLast, takePages } from "./arguments.js";
 import { harvest, harvestAll, tracksDirty } from "./dirty-log.js";
+import { takeStep } from "./domain-steps.js";
 import { inSection } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import type { Ioasid } from "./ioasid.js";
@@ -40,7 +41,8 @@ export function setTracking(space: Ioasid, { enable }: SetDirtyTracking): void {
 function followTracking(space: Ioasid): void {
   const { domain } = space;
   if (domain === undefined || space.guestTable !== undefined) return;
-  domain.trackDirty(tracksDirty(space));
+  const tracks = tracksDirty(space);
+  takeStep(domain, () => void domain.trackDirty(tracks));
   for (const child of space.children) followTracking(child);
 }
 

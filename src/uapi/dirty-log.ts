@@ -49,9 +49,7 @@ function harvestOwn(space: Ioasid, first: number, last: number): void {
   if (domain === undefined || first > limits.lastPage || !tracksDirty(space)) return;
   const from = leafAround(domain, first).first;
   const to = leafAround(domain, Math.min(last, limits.lastPage)).last;
-  for (const run of domain.collectDirty(firstByte(from), firstByte(to - from + 1), true)) {
-    record(space, Number(run.first >> 12n), Number(run.last >> 12n));
-  }
+  domain.takeDirty(firstByte(from), firstByte(to - from + 1), (run) => record(space, Number(run.first >> 12n), Number(run.last >> 12n)));
 }
 
 /** The same for the space and all tables in which its pages first..last can be written. */

@@ -7,7 +7,7 @@ import type { Call } from "./requests.js";
 
 /**
  * ENOMEM is memory, ENOSPC any other thing that has run out, EDEADLK a wait of a thread for itself, ETIMEDOUT one for a thread
- * that does not leave its section: what was asked is done as far as tables go, and making the call again waits again.
+ * that does not leave its section: making the call again waits again, and goes on where it stopped.
  */
 const ENGINE_ERRNO: ReadonlyMap<string, { readonly errno: ErrnoName; readonly hint: string }> = new Map([
   ["NO_FRAMES", { errno: "ENOMEM", hint: "unmap something, or make the host with a larger memory.arena" }],

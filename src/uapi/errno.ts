@@ -47,7 +47,7 @@ export interface IoctlErrorDetails {
   readonly hint?: string;
 }
 
-/** A refused call. Nothing has changed when it is thrown. The message is one line: call, errno, reason, hint. */
+/** A refused call. Nothing has changed when it is thrown, but after ETIMEDOUT (changes.ts). The message is one line: call, errno, reason, hint. */
 export class IoctlError extends Error {
   override readonly name = "IoctlError";
   readonly errno: ErrnoName;

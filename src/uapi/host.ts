@@ -4,6 +4,7 @@
 import type { Engine } from "../engine/engine.js";
 import type { Iommu } from "../iommu/iommu.js";
 import { show } from "./arguments.js";
+import { Changes } from "./changes.js";
 import { Device } from "./device.js";
 import type { DeviceKind } from "./device-kind.js";
 import { VfioDeviceFd } from "./device-fd.js";
@@ -69,13 +70,15 @@ const HPA_WIDTH = 56;
 export class Host {
   readonly process: Process;
   readonly #rules: Pick<HostParts, "strictAttach" | "accounting">;
-  readonly #files = new FileTable(() => this.#faults.drain());
+  readonly #files: FileTable;
   readonly #faults: FaultDispatch;
   readonly #labels = new Ids(LAST_LABEL);
   readonly #byName = new Map<string, Device>();
   readonly #groups = new Map<string, Group>();
 
   constructor({ engine, iommus, devices, ram, lockLimit, strictAttach, accounting, faults }: HostParts) {
+    const changes = new Changes(engine);
+    this.#files = new FileTable(changes, () => this.#faults.drain());
     const identities = new RequesterIds(iommus);
     for (const spec of devices) {
       const group = this.#groups.get(String(spec.group)) ?? new Group(spec.group);
@@ -84,7 +87,7 @@ export class Host {
       this.#byName.set(spec.name, device);
     }
     const widths = [...iommus.values()].map(({ model }) => model.outputWidth);
-    this.process = new Process(engine, ram, Math.min(HPA_WIDTH, ...widths), lockLimit);
+    this.process = new Process(engine, changes, ram, Math.min(HPA_WIDTH, ...widths), lockLimit);
     this.#rules = { strictAttach, accounting };
     this.#faults = new FaultDispatch(faults, this.devices());
   }

@@ -1,11 +1,12 @@
 // IOASID_INVALIDATE_CACHE: a guest that changed its bound table, or its PASID table, says what must not be used any more. All entries
-// are checked before the first is carried out. May import iommu/ and, of this folder, arguments.ts, device.ts, engine-errno.ts,
+// are checked before the first is carried out. May import iommu/ and, of this folder, arguments.ts, device.ts, domain-steps.ts, engine-errno.ts,
 // errno.ts, ioasid.ts, nesting-errors.ts, pasid-table.ts, requests.ts.
 
 import { pasidTableShape } from "../iommu/guest-pasid-table.js";
 import type { PasidDomain } from "../iommu/pasid-domain.js";
 import { checkStruct, firstByte, show, takeLast, takePages, takeU32 } from "./arguments.js";
 import type { Device } from "./device.js";
+import { takeStep } from "./domain-steps.js";
 import { inSection } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import type { Ioasid } from "./ioasid.js";
@@ -55,17 +56,19 @@ export function invalidate(space: Ioasid, arg: InvalidateCache): number {
 function carryOut(space: Ioasid, { range, pasid, entry }: Target): void {
   if (space.pasidTable !== undefined) {
     const table = space.domain as PasidDomain | undefined;
-    if (pasid === undefined) return table?.dropPasids();
     return table && invalidatePasid(table, pasid, range, entry);
   }
+  const { domain } = space;
   // A space without a table of its own says whose PASID of a table is meant.
-  if (space.pgtable !== undefined) space.domain?.invalidate(range?.iova, range?.size);
+  if (space.pgtable !== undefined && domain !== undefined) takeStep(domain, () => domain.invalidate(range?.iova, range?.size));
   for (const each of tracked(space, pasid)) invalidatePasid(each.table, each.pasid, range, entry);
 }
 
-function invalidatePasid(table: PasidDomain, pasid: number, range: Target["range"], entry: boolean): void {
-  if (entry) table.dropPasids(pasid);
-  else table.invalidatePasid(pasid, range?.iova, range?.size);
+function invalidatePasid(table: PasidDomain, pasid: number | undefined, range: Target["range"], entry: boolean): void {
+  takeStep(table, () => {
+    if (entry || pasid === undefined) table.dropPasids(pasid);
+    else table.invalidatePasid(pasid, range?.iova, range?.size);
+  });
 }
 
 /** The PASIDs that the space is attached with where a guest's PASID table has the DMA. */

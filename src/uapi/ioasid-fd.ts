@@ -6,7 +6,7 @@ import { bindTable, takeTable, unbindTable } from "./bound-table.js";
 import type { Device } from "./device.js";
 import { detachAll } from "./attach.js";
 import { dirtyBitmap, setTracking } from "./dirty-calls.js";
-import { inSection, withErrno } from "./engine-errno.js";
+import { inSection } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import type { FaultDispatch } from "./fault-dispatch.js";
 import type { FaultInbox } from "./fault-inbox.js";
@@ -52,7 +52,7 @@ type TableOf = Pick<Ioasid, "pgtable"> | Pick<Ioasid, "pasidTable">;
 
 /**
  * All calls throw IoctlError: EBADF (closed), EFAULT and EINVAL (bad arguments), and what they name. A refused call has changed
- * nothing; but ETIMEDOUT, when a port of another thread does not leave its section: then the same call goes on where it stopped.
+ * nothing; but ETIMEDOUT, when a port of another thread does not leave its section: then the same call goes on where it stopped (changes.ts).
  */
 export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
   readonly #context: IoasidContext;
@@ -90,14 +90,12 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
    * ENOMEM (lock limit).
    */
   registerMemory(arg: R.MemoryRange): void {
-    this.#take(R.IOASID_REGISTER_MEMORY, arg);
-    this.#context.registered.register(arg);
+    this.#change(R.IOASID_REGISTER_MEMORY, arg, () => this.#context.registered.register(arg));
   }
 
   /** Takes back exactly one registration. @throws IoctlError EOVERFLOW, ENOENT (no such range), EBUSY (a map uses it). */
   unregisterMemory(arg: R.MemoryRange): void {
-    this.#take(R.IOASID_UNREGISTER_MEMORY, arg);
-    this.#context.registered.unregister(arg, this.#pins());
+    this.#change(R.IOASID_UNREGISTER_MEMORY, arg, () => this.#context.registered.unregister(arg, this.#pins()));
   }
 
   /** All spaces, parents before their children. */
@@ -111,38 +109,39 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
 
   /** A new ioasid without maps or devices, 1..2^31-1. */
   alloc(): number {
-    this.use(CALL[R.IOASID_ALLOC]);
-    return this.#alloc(CALL[R.IOASID_ALLOC]);
+    return this.change(CALL[R.IOASID_ALLOC], undefined, () => this.#alloc(CALL[R.IOASID_ALLOC]));
   }
 
   /** A child of `parent`: what it puts out are addresses of the parent. @throws IoctlError ENOENT, ENODEV, EDEADLK, ENOSPC (depth). */
   createNesting(arg: R.CreateNesting): number {
-    const call = this.#take(R.IOASID_CREATE_NESTING, arg);
-    return this.#nest(call, arg.parent, takeBoolean(call, "dryRun", arg.dryRun));
+    return this.#change(R.IOASID_CREATE_NESTING, arg, (call) => this.#nest(call, arg.parent, takeBoolean(call, "dryRun", arg.dryRun)));
   }
 
   /** `alloc` and `createNesting` under the name that all allocations share. With `dryRun` the answer is 0. */
   allocIoasid(arg: R.AllocIoasid = {}): number {
-    const call = this.#take(R.IOASID_ALLOC_IOASID, arg);
-    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
-    const pageRequests = takeOptionalBoolean(call, "pageRequests", arg.pageRequests);
-    return arg.parent === undefined ? this.#alloc(call, undefined, dryRun, pageRequests) : this.#nest(call, arg.parent, dryRun, pageRequests);
+    return this.#change(R.IOASID_ALLOC_IOASID, arg, (call) => {
+      const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
+      const pageRequests = takeOptionalBoolean(call, "pageRequests", arg.pageRequests);
+      return arg.parent === undefined ? this.#alloc(call, undefined, dryRun, pageRequests) : this.#nest(call, arg.parent, dryRun, pageRequests);
+    });
   }
 
   /** `createNesting` and `bindPgtable` in one step. @throws IoctlError as both. */
   allocIoasidPgtable(arg: R.AllocIoasidPgtable): number {
-    const call = this.#take(R.IOASID_ALLOC_IOASID_PGTABLE, arg);
-    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
-    const pageRequests = takeOptionalBoolean(call, "pageRequests", arg.pageRequests);
-    return this.#nest(call, arg.parent, dryRun, pageRequests, (parent) => ({ pgtable: takeTable(call, parent, arg) }));
+    return this.#change(R.IOASID_ALLOC_IOASID_PGTABLE, arg, (call) => {
+      const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
+      const pageRequests = takeOptionalBoolean(call, "pageRequests", arg.pageRequests);
+      return this.#nest(call, arg.parent, dryRun, pageRequests, (parent) => ({ pgtable: takeTable(call, parent, arg) }));
+    });
   }
 
   /** `createNesting` and `bindPasidTable` in one step. @throws IoctlError as both. */
   allocIoasidPasidTable(arg: R.AllocIoasidPasidTable): number {
-    const call = this.#take(R.IOASID_ALLOC_IOASID_PASID_TABLE, arg);
-    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
-    const pageRequests = takeOptionalBoolean(call, "pageRequests", arg.pageRequests);
-    return this.#nest(call, arg.parent, dryRun, pageRequests, (parent) => ({ pasidTable: takePasidTable(call, parent, arg) }));
+    return this.#change(R.IOASID_ALLOC_IOASID_PASID_TABLE, arg, (call) => {
+      const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
+      const pageRequests = takeOptionalBoolean(call, "pageRequests", arg.pageRequests);
+      return this.#nest(call, arg.parent, dryRun, pageRequests, (parent) => ({ pasidTable: takePasidTable(call, parent, arg) }));
+    });
   }
 
   #nest(call: R.Call, number: number, dryRun: boolean, pageRequests?: boolean, take?: (parent: Ioasid) => TableOf): number {
@@ -168,11 +167,12 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
 
   /** Removes an ioasid and its maps. @throws IoctlError ENOENT, EBUSY while a device is attached, a child is there, or a VM uses it. */
   free(arg: R.IoasidArgument): void {
-    const call = this.#take(R.IOASID_FREE, arg);
-    const ioasid = this.find(call, arg.ioasid);
-    if (ioasid.devices.size > 0 || ioasid.children.size > 0 || ioasid.kvmUsers > 0) throw stillInUse(call, ioasid);
-    ioasid.destroy();
-    this.#ioasids.delete(ioasid.number);
+    this.#change(R.IOASID_FREE, arg, (call) => {
+      const ioasid = this.find(call, arg.ioasid);
+      if (ioasid.devices.size > 0 || ioasid.children.size > 0 || ioasid.kvmUsers > 0) throw stillInUse(call, ioasid);
+      ioasid.destroy();
+      this.#ioasids.delete(ioasid.number);
+    });
   }
 
   /** Kind, format, limits and charge of an ioasid. @throws IoctlError ENOENT, EDEADLK; ENODEV before the first attach with `strictAttach`. */
@@ -202,13 +202,13 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
    * a group partly attached), ENODEV (never attached, with `strictAttach`).
    */
   dmaMap(arg: R.DmaMap): void {
-    const call = this.#take(R.IOASID_DMA_MAP, arg);
-    const ioasid = this.find(call, arg.ioasid);
-    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
-    if ("entries" in arg && arg.entries !== undefined) return withErrno(call, () => mapList(ioasid, arg, dryRun));
-    const entry = arg as R.MapEntry;
-    const perm = takeMapFlags(call, entry.flags);
-    withErrno(call, () => map(ioasid, entry, perm, dryRun));
+    this.#change(R.IOASID_DMA_MAP, arg, (call) => {
+      const ioasid = this.find(call, arg.ioasid);
+      const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
+      if ("entries" in arg && arg.entries !== undefined) return mapList(ioasid, arg, dryRun);
+      const entry = arg as R.MapEntry;
+      map(ioasid, entry, takeMapFlags(call, entry.flags), dryRun);
+    });
   }
 
   /**
@@ -218,12 +218,12 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
    * table is bound), EDEADLK, ENODEV.
    */
   dmaUnmap(arg: R.DmaUnmap): { readonly size: bigint } {
-    const call = this.#take(R.IOASID_DMA_UNMAP, arg);
-    const ioasid = this.find(call, arg.ioasid);
-    if ("entries" in arg && arg.entries !== undefined) return { size: withErrno(call, () => unmapList(ioasid, arg)) };
-    const range = arg as R.UnmapRange;
-    const all = takeUnmapAll(call, range);
-    return { size: withErrno(call, () => (all ? unmapAll(ioasid) : unmap(ioasid, range.iova, range.size))) };
+    return this.#change(R.IOASID_DMA_UNMAP, arg, (call) => {
+      const ioasid = this.find(call, arg.ioasid);
+      if ("entries" in arg && arg.entries !== undefined) return { size: unmapList(ioasid, arg) };
+      const range = arg as R.UnmapRange;
+      return { size: takeUnmapAll(call, range) ? unmapAll(ioasid) : unmap(ioasid, range.iova, range.size) };
+    });
   }
 
   /**
@@ -232,18 +232,16 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
    * children, or tracks dirty pages), EEXIST (it has a table), EFAULT (the parent does not map `addr`), ENOSPC, EDEADLK, ENODEV.
    */
   bindPgtable(arg: R.BindPgtable): void {
-    const call = this.#take(R.IOASID_BIND_PGTABLE, arg);
-    const ioasid = this.find(call, arg.ioasid);
-    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
-    withErrno(call, () => bindTable(call, ioasid, arg, dryRun));
+    this.#change(R.IOASID_BIND_PGTABLE, arg, (call) => bindTable(call, this.find(call, arg.ioasid), arg, takeBoolean(call, "dryRun", arg.dryRun)));
   }
 
   /** Takes the table away: nothing is mapped then. @throws IoctlError ENOENT (no ioasid, no table), ENOMEM, ENOSPC, EDEADLK, ENODEV. */
   unbindPgtable(arg: R.IoasidArgument): void {
-    const call = this.#take(R.IOASID_UNBIND_PGTABLE, arg);
-    const ioasid = this.find(call, arg.ioasid);
-    withErrno(call, () => unbindTable(ioasid));
-    this.#dispatch.unbound(this.inbox, ioasid);
+    this.#change(R.IOASID_UNBIND_PGTABLE, arg, (call) => {
+      const ioasid = this.find(call, arg.ioasid);
+      unbindTable(ioasid);
+      this.#dispatch.unbound(this.inbox, ioasid);
+    });
   }
 
   /** Lets a device that waits for pages go on. @throws IoctlError EINVAL (code), ENOENT (no group with that cookie waits on this fd). */
@@ -268,18 +266,16 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
    * @throws IoctlError as `bindPgtable`; EBUSY (attached with a PASID), EINVAL (a mediated device is attached), too.
    */
   bindPasidTable(arg: R.BindPasidTable): void {
-    const call = this.#take(R.IOASID_BIND_PASID_TABLE, arg);
-    const ioasid = this.find(call, arg.ioasid);
-    const dryRun = takeBoolean(call, "dryRun", arg.dryRun);
-    withErrno(call, () => bindPasidTable(call, ioasid, arg, dryRun));
+    this.#change(R.IOASID_BIND_PASID_TABLE, arg, (call) => bindPasidTable(call, this.find(call, arg.ioasid), arg, takeBoolean(call, "dryRun", arg.dryRun)));
   }
 
   /** Takes it away: nothing is mapped then. @throws IoctlError ENOENT (no ioasid, no table), ENOMEM, ENOSPC, EDEADLK, ENODEV. */
   unbindPasidTable(arg: R.IoasidArgument): void {
-    const call = this.#take(R.IOASID_UNBIND_PASID_TABLE, arg);
-    const ioasid = this.find(call, arg.ioasid);
-    withErrno(call, () => unbindPasidTable(ioasid));
-    this.#dispatch.unbound(this.inbox, ioasid);
+    this.#change(R.IOASID_UNBIND_PASID_TABLE, arg, (call) => {
+      const ioasid = this.find(call, arg.ioasid);
+      unbindPasidTable(ioasid);
+      this.#dispatch.unbound(this.inbox, ioasid);
+    });
   }
 
   /**
@@ -298,16 +294,12 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
    * (granularity, caches), EDEADLK, ENODEV; then no entry was handled.
    */
   invalidateCache(arg: R.InvalidateCache): { readonly handled: number } {
-    const call = this.#take(R.IOASID_INVALIDATE_CACHE, arg);
-    const ioasid = this.find(call, arg.ioasid);
-    return { handled: withErrno(call, () => invalidate(ioasid, arg)) };
+    return this.#change(R.IOASID_INVALIDATE_CACHE, arg, (call) => ({ handled: invalidate(this.find(call, arg.ioasid), arg) }));
   }
 
   /** Pages are clean when tracking begins. @throws IoctlError ENOENT, EINVAL, EOPNOTSUPP (the IOMMU cannot, a table is bound), EDEADLK, ENODEV. */
   setDirtyTracking(arg: R.SetDirtyTracking): void {
-    const call = this.#take(R.IOASID_SET_DIRTY_TRACKING, arg);
-    const ioasid = this.find(call, arg.ioasid);
-    withErrno(call, () => setTracking(ioasid, arg));
+    this.#change(R.IOASID_SET_DIRTY_TRACKING, arg, (call) => setTracking(this.find(call, arg.ioasid), arg));
   }
 
   /**
@@ -315,20 +307,24 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
    * EOVERFLOW, EOPNOTSUPP (it does not track), EDEADLK, ENODEV.
    */
   getDirtyBitmap(arg: R.GetDirtyBitmap): R.DirtyBitmap {
-    const call = this.#take(R.IOASID_GET_DIRTY_BITMAP, arg);
-    const ioasid = this.find(call, arg.ioasid);
-    return withErrno(call, () => dirtyBitmap(ioasid, arg));
+    return this.#change(R.IOASID_GET_DIRTY_BITMAP, arg, (call) => dirtyBitmap(this.find(call, arg.ioasid), arg));
   }
 
   /** Detaches and unbinds the devices of this fd, unmaps and frees everything. @throws IoctlError EBADF, EDEADLK. */
   close(): void {
-    this.use(CLOSE);
-    for (const ioasid of this.#ioasids.values()) if (ioasid.inSection) throw inSection(CLOSE);
-    for (const device of this.devices) {
-      withErrno(CLOSE, () => detachAll(CLOSE, device));
-      device.binding = undefined;
-    }
-    this.devices.clear();
+    this.change(CLOSE, undefined, () => {
+      for (const ioasid of this.#ioasids.values()) if (ioasid.inSection) throw inSection(CLOSE);
+      for (const device of this.devices) {
+        detachAll(device);
+        device.binding = undefined;
+      }
+      this.devices.clear();
+      this.afterwards(() => this.#release());
+    });
+  }
+
+  /** Once no DMA reaches anything of the fd. */
+  #release(): void {
     for (const ioasid of [...this.#ioasids.values()].reverse()) ioasid.destroy();
     this.#ioasids.clear();
     const { process, registered, pins } = this.#context;
@@ -344,7 +340,16 @@ export class IoasidFd extends OpenFile<"ioasid"> implements R.Calls<"ioasid"> {
     return false;
   }
 
-  /** The call, once its fd is open and its argument a structure. */
+  /** A call that changes something, once its argument is a structure. */
+  #change<T>(request: R.RequestNumber, arg: unknown, change: (call: R.Call) => T): T {
+    const call = CALL[request];
+    return this.change(call, arg, () => {
+      checkStruct(call, arg);
+      return change(call);
+    });
+  }
+
+  /** The call of one that changes nothing, once its fd is open and its argument a structure. */
   #take(request: R.RequestNumber, arg: unknown): R.Call {
     const call = CALL[request];
     this.use(call);

@@ -5,6 +5,7 @@
 import type { MapStatus } from "../iommu/domain.js";
 import { firstByte, show, takeLast, takePages, takeU32, takeU64 } from "./arguments.js";
 import { harvest } from "./dirty-log.js";
+import { takeStep } from "./domain-steps.js";
 import { inSection } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import type { Ioasid } from "./ioasid.js";
@@ -157,15 +158,25 @@ export function requireMappable(call: Call, space: Ioasid): void {
 /** Removes these maps, all that the space has in `ranges`; both ascend. Answers their bytes. @throws IoctlError EDEADLK. */
 export function remove(space: Ioasid, areas: readonly Entry<Area>[], ranges: readonly Pages[]): bigint {
   const bytes = bytesOf(areas);
-  if (space.domain !== undefined) {
-    if (space.domain.inSection) throw inSection(UNMAP);
-    clearTables(space, areas, ranges, bytes);
+  const { domain } = space;
+  if (domain === undefined) {
+    forgetAll(space, areas);
+    return bytes;
   }
+  if (domain.inSection) throw inSection(UNMAP);
+  // One step: the memory stays pinned until no DMA reaches it.
+  takeStep(domain, () => {
+    clearTables(space, areas, ranges, bytes);
+    forgetAll(space, areas);
+  });
+  return bytes;
+}
+
+function forgetAll(space: Ioasid, areas: readonly Entry<Area>[]): void {
   for (const { first, last, value: area } of areas) {
     forget(area);
     if (space.dirty.enabled) space.dirty.pages.remove(first, last);
   }
-  return bytes;
 }
 
 function clearTables(space: Ioasid, areas: readonly Pages[], ranges: readonly Pages[], bytes: bigint): void {

@@ -9,6 +9,7 @@ import { AddressLimits, NO_LIMITS } from "./address-limits.js";
 import { type BoundTable, createBoundDomain, requireWalked } from "./bound-table.js";
 import type { Device, Requester } from "./device.js";
 import { DirtyLog, harvestAll, tracksDirty } from "./dirty-log.js";
+import { block, discard, lead, takeStep } from "./domain-steps.js";
 import { inSection, withErrno } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import type { Group } from "./group.js";
@@ -134,7 +135,7 @@ export class Ioasid {
     try {
       const domain = this.domain ?? this.#build(device);
       const routed = device.iommu.reserveRoute(requester.rid, requester.pasid);
-      if (fresh && (dryRun || !routed)) domain.destroy();
+      if (fresh && (dryRun || !routed)) discard(domain);
       if (!routed) throw noRoute(ATTACH, device.name);
       if (!dryRun) this.domain = domain;
     } catch (error) {
@@ -145,28 +146,15 @@ export class Ioasid {
     this.limits = limits;
     this.#devices.add(device);
     this.#wasAttached = true;
-    try {
-      if (vpasid !== undefined) return this.#attachPasid(device, vpasid, requester.pasid!);
-      device.chain.push(this);
-      this.#regroup(device.group);
-    } catch (error) {
-      this.#forget(device, vpasid);
-      throw error;
-    }
-  }
-
-  /** A route was not changed in time: a port of another thread stalls. As if not attached, so that the same call can be made again. */
-  #forget(device: Device, vpasid: number | undefined): void {
-    const ppasid = vpasid === undefined ? undefined : device.pasids.get(vpasid)?.ppasid;
-    if (vpasid === undefined) device.chain.pop();
-    else device.pasids.delete(vpasid);
-    if (ppasid !== undefined) this.#releasePasid(device, vpasid, ppasid);
-    if (!device.isAttachedTo(this)) this.#devices.delete(device);
+    if (vpasid !== undefined) return this.#attachPasid(device, vpasid, requester.pasid!);
+    device.chain.push(this);
+    this.#regroup(device.group);
   }
 
   #attachPasid(device: Device, vpasid: number, ppasid: number): void {
-    device.pasids.set(vpasid, { space: this, ppasid });
-    device.leadPasid(device.pasids.get(vpasid)!);
+    const attachment = { space: this, ppasid };
+    device.pasids.set(vpasid, attachment);
+    device.leadPasid(attachment);
   }
 
   /** What DMA with the vPASID will carry. What it takes from a pool, `#releasePasid` gives back. */
@@ -228,48 +216,45 @@ export class Ioasid {
   /** A table with all maps. Nothing leads to it yet, so one that cannot take them all is just dropped. */
   buildShadow(call: Call, { name, iommu }: Device): Domain {
     const domain = withErrno(call, () => iommu.createDomain({ trackDirty: tracksDirty(this), pageRequests: this.pageRequests ?? false }));
-    const status = this.source.fillAll(domain, Array.from(this.areas, ({ value }) => value));
-    if (status === "ok") return domain;
-    domain.destroy();
-    throw attachRefused(call, status, this.number, name);
-  }
-
-  /**
-   * Detaches the device: its DMA without a PASID falls back to the space before, the DMA with the vPASID is blocked. The last
-   * device takes the table with it; the maps stay. Precondition: it is not needed by an attachment to a child.
-   * @throws IoctlError EDEADLK.
-   */
-  detach(call: Call, device: Device, vpasid: number | undefined): void {
-    if (this.inSection) throw inSection(call);
-    if (this.#devices.size === 1) harvestAll(this);
-    if (vpasid !== undefined) this.#detachPasid(device, vpasid);
-    else this.#leaveChain(device);
-    if (!device.isAttachedTo(this)) this.#devices.delete(device);
-    this.#regroup(device.group);
-    this.limits = limitsOf([...this.#devices]);
-    if (this.#devices.size > 0) return;
-    const domain = this.domain!;
-    this.domain = undefined;
-    domain.destroy();
-  }
-
-  /** Still attached if the route is not changed in time. */
-  #leaveChain(device: Device): void {
-    device.chain.pop();
     try {
-      device.group.route();
+      const status = this.source.fillAll(domain, Array.from(this.areas, ({ value }) => value));
+      if (status === "ok") return domain;
+      throw attachRefused(call, status, this.number, name);
     } catch (error) {
-      device.chain.push(this);
+      discard(domain);
       throw error;
     }
   }
 
+  /**
+   * Detaches the device: its DMA without a PASID falls back to the space before, the DMA with the vPASID is blocked. The last
+   * device takes the table with it; the maps stay. Precondition: no section is open, and no attachment to a child needs this one.
+   */
+  detach(device: Device, vpasid: number | undefined): void {
+    if (vpasid === undefined) device.chain.pop();
+    else this.#detachPasid(device, vpasid);
+    if (!device.isAttachedTo(this)) this.#devices.delete(device);
+    this.#regroup(device.group);
+    if (this.#devices.size > 0) this.limits = limitsOf([...this.#devices]);
+    else this.#dropDomain(this.domain!);
+  }
+
+  /** Once no DMA comes here any more; what it has written is noted. */
+  #dropDomain(domain: Domain): void {
+    takeStep(domain, () => harvestAll(this));
+    takeStep(domain, () => {
+      domain.destroy();
+      this.domain = undefined;
+      this.limits = NO_LIMITS;
+    });
+  }
+
   #detachPasid(device: Device, vpasid: number): void {
     const { ppasid } = device.pasids.get(vpasid)!;
-    // Two vPASIDs of a device may share the global pPASID of a space.
-    const shared = [...device.pasids].some(([pasid, other]) => pasid !== vpasid && other.ppasid === ppasid);
-    if (!shared && !device.hasTable && this.domain!.detach(device.rid, ppasid) !== "ok") throw new Error(`the route of ${device.name} was refused`);
     device.pasids.delete(vpasid);
+    // Two vPASIDs of a device may share the global pPASID of a space.
+    const shared = [...device.pasids.values()].some((other) => other.ppasid === ppasid);
+    if (!shared && !device.hasTable) block(this.domain!, device.rid, ppasid);
     this.#releasePasid(device, vpasid, ppasid);
   }
 
@@ -277,13 +262,13 @@ export class Ioasid {
   replaceDomain(domain: Domain): void {
     const old = this.domain!;
     for (const { requester: { rid, pasid }, routed, pasids, hasTable } of this.#devices) {
-      if (routed === this) domain.attach(rid, pasid);
-      for (const { space, ppasid } of pasids.values()) if (space === this && !hasTable) domain.attach(rid, ppasid);
+      if (routed === this) lead(domain, rid, pasid);
+      for (const { space, ppasid } of pasids.values()) if (space === this && !hasTable) lead(domain, rid, ppasid);
     }
     // The table that goes had all PASIDs of the devices.
     if (this.pasidTable !== undefined) for (const device of this.#devices) if (device.routed === this) device.leadPasids();
     this.domain = domain;
-    old.destroy();
+    discard(old);
   }
 
   /** Forgets all maps and gives back their pins. No device may be attached, no child may be left. */
@@ -294,8 +279,6 @@ export class Ioasid {
     for (const watch of this.watches) watch.close();
     const { pins } = this.source;
     if (pins !== undefined && pins !== this.context.pins) this.context.process.dropPins(pins);
-    // There without a device only after an attach that a port of another thread held up.
-    this.domain?.destroy();
     this.parent?.children.delete(this);
   }
 }

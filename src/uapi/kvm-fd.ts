@@ -47,7 +47,10 @@ export class KvmFd extends OpenFile<"kvm"> implements Calls<"kvm"> {
    * with a PASID), EEXIST (the vPASID stands for another), EOPNOTSUPP (a pdev of the fd takes ENQCMD too: its PASIDs must not be replaced).
    */
   mapPasid(arg: MapPasid): void {
-    this.use(MAP);
+    this.change(MAP, arg, () => this.#map(arg));
+  }
+
+  #map(arg: MapPasid): void {
     checkStruct(MAP, arg);
     const pasid = takePasid(MAP, arg.userPasid);
     const ioasidFd = this.#takeIoasidFd(arg.ioasidFd);
@@ -64,7 +67,10 @@ export class KvmFd extends OpenFile<"kvm"> implements Calls<"kvm"> {
 
   /** @throws IoctlError EINVAL (PASID), ENOENT (not mapped; or to another ioasid than the one given). */
   unmapPasid(arg: UnmapPasid): void {
-    this.use(UNMAP);
+    this.change(UNMAP, arg, () => this.#unmap(arg));
+  }
+
+  #unmap(arg: UnmapPasid): void {
     checkStruct(UNMAP, arg);
     const pasid = takePasid(UNMAP, arg.userPasid);
     const entry = this.#find(pasid);
@@ -110,10 +116,11 @@ export class KvmFd extends OpenFile<"kvm"> implements Calls<"kvm"> {
 
   /** @throws IoctlError EBADF. */
   close(): void {
-    this.use(CLOSE);
-    for (const { space } of this.#entries.values()) space.kvmUsers--;
-    this.#entries.clear();
-    this.end();
+    this.change(CLOSE, undefined, () => {
+      for (const { space } of this.#entries.values()) space.kvmUsers--;
+      this.#entries.clear();
+      this.end();
+    });
   }
 
   #takeIoasidFd(fd: unknown): IoasidFd {

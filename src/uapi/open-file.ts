@@ -1,7 +1,8 @@
 // What all open files have in common: a number, an end, and `ioctl()` over the request table. And the table of open files.
-// May import arguments.ts, errno.ts, requests.ts. Numbers are given out as POSIX does: the lowest that is free, here from 3 up.
+// May import arguments.ts, changes.ts, errno.ts, requests.ts. Numbers are given out as POSIX does: the lowest that is free, here from 3 up.
 
 import { checkNone, show } from "./arguments.js";
+import type { Changes } from "./changes.js";
 import { IoctlError } from "./errno.js";
 import {
   type Call, type FileKind, findRequest, type IoctlArgs, type IoctlResult, type RequestNumber, type Requests, type RequestSpec,
@@ -20,8 +21,10 @@ export class FileTable {
   readonly #files = new Map<number, OpenFile>();
   /** Runs at the beginning of every call on a file. */
   readonly beforeCall: () => void;
+  readonly changes: Changes;
 
-  constructor(beforeCall: () => void = () => undefined) {
+  constructor(changes: Changes, beforeCall: () => void) {
+    this.changes = changes;
     this.beforeCall = beforeCall;
   }
 
@@ -89,7 +92,18 @@ export abstract class OpenFile<K extends FileKind = FileKind> {
   /** Ends the file and what hangs on it. @throws IoctlError EBADF when it is closed already, EDEADLK while a section is open. */
   abstract close(): void;
 
-  /** To be called first by every method. */
+  /** A call that changes something, once what is left of the change before it is done (changes.ts). To be called first. */
+  protected change<T>(call: Call, arg: unknown, change: () => T): T {
+    this.use(call);
+    return this.#files.changes.run(this, call, arg, change);
+  }
+
+  /** What a change does once no DMA goes where it went before. */
+  protected afterwards(step: () => void): void {
+    this.#files.changes.take(step);
+  }
+
+  /** To be called first by every other method. */
   protected use(call: Call): void {
     this.#files.beforeCall();
     if (!this.#closed) return;

@@ -10,6 +10,7 @@ import type { PasidDomain } from "../iommu/pasid-domain.js";
 import { takeU64 } from "./arguments.js";
 import { leaveTable, refusedTable, requireEmpty } from "./bound-table.js";
 import { type Device, modelsOf } from "./device.js";
+import { discard } from "./domain-steps.js";
 import { inSection, withErrno } from "./engine-errno.js";
 import type { Ioasid } from "./ioasid.js";
 import { notMappedInParent } from "./nesting-errors.js";
@@ -52,7 +53,7 @@ export function bindPasidTable(call: Call, space: Ioasid, arg: PasidTableArgumen
   }
   if (space.inSection) throw inSection(call);
   const domain = createPasidDomain(call, space, device.iommu, table);
-  if (dryRun) return void domain.destroy();
+  if (dryRun) return discard(domain);
   space.replaceDomain(domain);
   space.pasidTable = table;
 }

@@ -1,14 +1,16 @@
 // The one user process of a host: which host virtual addresses are backed by what, and which of its pages are pinned.
-// May import engine/ (slots, the memory) and, of this folder, arguments.ts, engine-errno.ts, errno.ts, hpa-space.ts, pins.ts,
+// May import engine/ (slots, the memory) and, of this folder, arguments.ts, changes.ts, engine-errno.ts, errno.ts, hpa-space.ts, pins.ts,
 // range-map.ts, requests.ts.
 // Ranges are inclusive, first..last. Calls follow mmap(2) with MAP_FIXED_NOREPLACE, and munmap(2) of whole mappings.
 
 import type { Engine } from "../engine/engine.js";
+import { EngineError } from "../engine/errors.js";
 import { PERM_R, PERM_W } from "../engine/layout.js";
 import {
   checkStruct, firstByte, hex, hexPages, lastByte, show, takeLast, takePages, takeU32, takeU64, toBigint,
 } from "./arguments.js";
-import { withErrno } from "./engine-errno.js";
+import type { Changes } from "./changes.js";
+import { inSection } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import { HpaSpace, type RamRange } from "./hpa-space.js";
 import { LockAccount, type PinOwner, Pins } from "./pins.js";
@@ -62,6 +64,7 @@ const LAST_HPA_PAGE = 2 ** 44 - 1;
 
 export class Process {
   readonly #engine: Engine;
+  readonly #changes: Changes;
   readonly #hpas: HpaSpace;
   readonly #backings = new RangeMap<Backing>();
   readonly #pins = new Set<Pins>();
@@ -71,8 +74,9 @@ export class Process {
   readonly account: LockAccount;
 
   /** @param outputWidth bits of the host-physical addresses that every IOMMU of the host can put out, at most 56. */
-  constructor(engine: Engine, ram: readonly RamRange[], outputWidth: number, lockLimit: bigint) {
+  constructor(engine: Engine, changes: Changes, ram: readonly RamRange[], outputWidth: number, lockLimit: bigint) {
     this.#engine = engine;
+    this.#changes = changes;
     this.#hpas = new HpaSpace(ram, 2 ** (outputWidth - 12) - 1);
     this.account = new LockAccount(lockLimit);
   }
@@ -88,6 +92,10 @@ export class Process {
    * the device memory overlaps RAM or a slot), ENOMEM (no free range of addresses is long enough), ENOSPC (no slot is free).
    */
   mmap(arg: Mmap): Mapped {
+    return this.#changes.run(this, MMAP, arg, () => this.#mmap(arg));
+  }
+
+  #mmap(arg: Mmap): Mapped {
     checkStruct(MMAP, arg);
     const first = takePages(MMAP, "hva", arg.hva);
     const pages = takePages(MMAP, "size", arg.size);
@@ -121,21 +129,35 @@ export class Process {
 
   #addSlot(page: number, pages: number, kind: "zero" | "device"): { page: number; offset: undefined } {
     try {
-      withErrno(MMAP, () => this.#engine.addSlot(firstByte(page), lastByte(page + pages - 1), kind));
+      this.#engine.addSlot(firstByte(page), lastByte(page + pages - 1), kind);
     } catch (error) {
-      this.#hpas.release(page);
+      if (error instanceof EngineError && error.code === "PORT_STALLED") this.#removeSlot(page);
+      else this.#hpas.release(page);
       throw error;
     }
     return { page, offset: undefined };
   }
 
+  /** One that was not added in time may be there or not. */
+  #removeSlot(page: number): void {
+    this.#engine.steps.take(() => {
+      this.#engine.removeSlot(firstByte(page));
+      this.#hpas.release(page);
+    });
+  }
+
   /**
    * Takes back exactly one `mmap`.
-   * @throws IoctlError ENOENT when no mapping has exactly this range, EBUSY while a page of it is pinned.
+   * @throws IoctlError ENOENT when no mapping has exactly this range, EBUSY while a page of it is pinned, EDEADLK.
    */
   munmap(hva: U64, size: U64): void {
+    this.#changes.run(this, MUNMAP, { hva, size }, () => this.#munmap(hva, size));
+  }
+
+  #munmap(hva: U64, size: U64): void {
     const first = takePages(MUNMAP, "hva", hva);
-    const last = takeLast(MUNMAP, "hva", first, takePages(MUNMAP, "size", size));
+    const pages = takePages(MUNMAP, "size", size);
+    const last = takeLast(MUNMAP, "hva", first, pages);
     const start = toBigint(hva);
     const backing = this.#backings.find(first)?.value;
     if (backing?.first !== first || backing.last !== last) {
@@ -144,14 +166,14 @@ export class Process {
       throw new IoctlError("ENOENT", MUNMAP.name, reason, { field: "hva", value: start, hint });
     }
     for (const pins of this.#pins) if (pins.overlaps(first, last)) throw stillPinned(start, first, last, pins);
-    withErrno(MUNMAP, () => this.#unplace(backing, Number((start + backing.delta) >> 12n)));
+    const page = Number((start + backing.delta) >> 12n);
+    if (backing.offset === undefined) {
+      if (this.#engine.inSection) throw inSection(MUNMAP);
+      this.#removeSlot(page);
+    } else {
+      this.#hpas.giveRam(page, pages, backing.offset);
+    }
     this.#backings.remove(first);
-  }
-
-  #unplace(backing: Backing, page: number): void {
-    if (backing.offset !== undefined) return this.#hpas.giveRam(page, backing.last - backing.first + 1, backing.offset);
-    this.#engine.removeSlot(firstByte(page));
-    this.#hpas.release(page);
   }
 
   /**

@@ -1,11 +1,12 @@
 // How a change of a space's table reaches the spaces that are nested on it in software: exactly the pages behind changed pages of
 // the parent, found through the parent's index of areas (`dependents`), all the way down. A map is planned for every table before
-// the first is written, so that it happens everywhere or nowhere. May import iommu/ and map-source.ts of this folder.
+// the first is written, so that it happens everywhere or nowhere. May import iommu/ and arguments.ts, domain-steps.ts, map-source.ts of this folder.
 // Ranges are inclusive, first..last, in pages of 4 KiB.
 
 import type { Domain, MapStatus, Piece, UnmapRefusal } from "../iommu/domain.js";
 import { leafRunsOf } from "../iommu/leaf-runs.js";
 import { firstByte } from "./arguments.js";
+import { takeStep } from "./domain-steps.js";
 import type { Ioasid } from "./ioasid.js";
 import type { Area } from "./map-source.js";
 
@@ -75,8 +76,10 @@ export function makeChanges(changes: readonly TableChange[]): MapStatus {
   const status = planChanges(changes);
   if (status !== "ok") return status;
   for (const { domain, pieces } of changes) {
-    const made = domain.map(pieces);
-    if (made !== "ok") throw new Error(`a planned map failed: ${made}`);
+    takeStep(domain, () => {
+      const made = domain.map(pieces);
+      if (made !== "ok") throw new Error(`a planned map failed: ${made}`);
+    });
   }
   return "ok";
 }

@@ -44,6 +44,7 @@ export function hostDigest(host: SimulatedHost, fds: Iterable<IoasidFd>): object
     domains: domains.map((domain) => ({ owner: ownerOf(domain.index), ...domainDigest(host, domain, ownerOf) })).sort(byText),
     tables: expectNoLeaks(engine),
     routes: routesOf(engine, ownerOf),
+    slots: slotsOf(engine),
     iotlb: iotlbOf(engine, domains, ownerOf),
   };
 }
@@ -162,6 +163,16 @@ function routesOf(engine: EngineView, ownerOf: (index: number) => string): objec
     routes.push({ key, kind, domain: ownerOf(readU32(engine.memory, record + L.ROUTE_DOMAIN)) });
   }
   return routes.sort(byText);
+}
+
+/** Where the bytes of host-physical addresses are. */
+function slotsOf({ memory, address }: EngineView): object[] {
+  const table = readU32(memory, address + L.ENGINE_SLOTS);
+  return Array.from({ length: readU32(memory, table + L.SLOTS_COUNT) }, (_none, n) => {
+    const slot = table + L.SLOTS_BYTES + n * L.SLOT_BYTES;
+    const [first, last] = [readU64(memory, slot + L.SLOT_FIRST), readU64(memory, slot + L.SLOT_LAST)];
+    return { first, last, offset: readU32(memory, slot + L.SLOT_OFFSET), kind: readU32(memory, slot + L.SLOT_KIND) };
+  });
 }
 
 /** What the ports hold and would still use. */

@@ -16,7 +16,7 @@ import { expectAnswer } from "./results.js";
 /** Methods that change what is translated; those that an engine does not have are left out. */
 const CONTROL = [
   "map", "mapMany", "unmap", "unmapMany", "createDomain", "destroyDomain", "flushDomain", "attachRoute", "blockRoute",
-  "identityRoute", "invalidate", "createPasidTable", "destroyPasidTable", "attachPasidTable", "dropPasids", "invalidatePasid", "merge", "mergeAll", "trackDirty", "collectDirty",
+  "identityRoute", "invalidate", "createPasidTable", "destroyPasidTable", "attachPasidTable", "dropPasids", "invalidatePasid", "merge", "mergeAll", "trackDirty", "collectDirty", "takeDirty",
 ] as const;
 /** Kept translations, and raw ways, looked at after each control call. */
 const BUDGET = 256;

@@ -99,6 +99,7 @@ const TRACES: [what: string, flow: string, where: string, leave: (it: Played) =>
   ["a bound table", "flow 5.4 on VT-d", "kind", ({ spaces }) => (spaces.at(-1)!.pgtable = undefined)],
   ["a device's space", "groups", "chain", ({ host }) => host.devices()[0]!.chain.pop()],
   ["a device's PASID", "groups", "pasids", ({ host, spaces }) => host.devices()[0]!.pasids.set(5, { space: spaces[0]!, ppasid: 5 })],
+  ["a slot", "flow 5.1", "slots", ({ host }) => host.engine.addSlot(1n << 40n, (1n << 40n) + 0xfffn, "zero")],
   ["a binding", "flow 5.1", "bound", ({ host }) => (host.devices()[0]!.binding = undefined)],
 ];
 

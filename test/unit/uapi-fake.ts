@@ -2,6 +2,7 @@
 // engine gives only when it is full or misused. Ranges are inclusive, first..last.
 import { expect } from "vitest";
 import { EngineError, type EngineErrorCode } from "../../src/engine/errors.js";
+import { Steps } from "../../src/engine/steps.js";
 import type { MapStatus, Piece } from "../../src/iommu/domain.js";
 import type { IommuModel } from "../../src/iommu/model.js";
 import { IoctlError, type ErrnoName } from "../../src/uapi/errno.js";
@@ -89,10 +90,10 @@ export class FakeIommu {
   readonly domains = new Set<FakeDomain>();
 
   /** @param reserved rids that have a route: one engine serves all IOMMUs. */
-  constructor(readonly name: string, readonly model: IommuModel, readonly refuse: Refusals, readonly reserved: Set<number>) {}
+  constructor(readonly name: string, readonly model: IommuModel, readonly refuse: Refusals, readonly reserved: Set<number>, readonly steps: Steps) {}
 
-  get engine(): { inSection: boolean } {
-    return { inSection: this.refuse.section ?? false };
+  get engine(): { inSection: boolean; steps: Steps } {
+    return { inSection: this.refuse.section ?? false, steps: this.steps };
   }
 
   reserveRoute(rid: number): boolean {
@@ -131,7 +132,12 @@ export function fakeMachine(options: Partial<HostParts> & { models?: IommuModel[
   const { models = [fakeModel()], behind = [0, 0], ...parts } = options;
   const refuse: Refusals = {};
   const slots: Slots = new Map();
+  const steps = new Steps();
   const engine = {
+    steps,
+    get inSection() { return refuse.section ?? false; },
+    get held() { return steps.stall !== undefined; },
+    finish() { steps.finish(); },
     memory: new WebAssembly.Memory({ initial: 32 }),
     addSlot(first: bigint, last: bigint, kind: string): void {
       if (refuse.addSlot !== undefined) throw new EngineError(refuse.addSlot, "refused on demand");
@@ -140,7 +146,7 @@ export function fakeMachine(options: Partial<HostParts> & { models?: IommuModel[
     removeSlot: (first: bigint) => slots.delete(first),
   };
   const reserved = new Set<number>();
-  const iommus = models.map((model, i) => new FakeIommu(`iommu${i}`, model, refuse, reserved));
+  const iommus = models.map((model, i) => new FakeIommu(`iommu${i}`, model, refuse, reserved, steps));
   const host = new Host({
     engine: engine as unknown as HostParts["engine"],
     iommus: new Map(iommus.map((iommu) => [iommu.name, iommu])) as unknown as HostParts["iommus"],
