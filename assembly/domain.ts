@@ -5,7 +5,7 @@ import {
   DOMAIN_GUEST, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_INPUT_MASK, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_LIVE,
   DOMAIN_NESTED, DOMAIN_NO_FRAME, DOMAIN_NONE, DOMAIN_OUTPUT_LG2, DOMAIN_RESERVED_LEAF, DOMAIN_RESERVED_TABLE, DOMAIN_ROOT,
   DOMAIN_ROUTES, DOMAIN_SMALL_LG2, DOMAIN_STAGE2, DOMAIN_STALLED, DOMAIN_STATE, DOMAIN_TOP_SHIFT, DOMAIN_UPPER, DOMAIN_USERS,
-  DOMAIN_WALKER, ENGINE_CLEARED, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES,
+  DOMAIN_WALKER, ENGINE_CLEARED, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAIN_FREE, ENGINE_DOMAINS, ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES,
   ENGINE_UNFINISHED, ENGINE_WALKERS, PASID_TABLE_BYTES, PASID_TABLE_STAGE2, PASID_TABLE_STATE, RULE_SIGN, RULE_TBI,
   RULE_ZERO, STATUS_ATTACHED, STATUS_BUSY, STATUS_OK, STATUS_STALLED, TAG_ADDRESS_BITS, UNMAP_BUSY, UNMAP_IN_SECTION, UNMAP_REFUSED,
   UNMAP_STALLED, WALKER_EXACT, WALKER_FORMAT_SHIFT, WALKER_GUEST, WALKER_NESTED,
@@ -24,10 +24,20 @@ export function domainAt(engine: usize, index: u32): usize {
   return load<u32>(engine, ENGINE_DOMAINS) + index * <u32>DOMAIN_BYTES;
 }
 
+/** The first domain that is free; DOMAIN_NONE if none is. */
 export function freeDomain(engine: usize): u32 {
   const capacity = load<u32>(engine, ENGINE_DOMAIN_CAPACITY);
-  for (let i: u32 = 0; i < capacity; i++) if (!load<u32>(domainAt(engine, i), DOMAIN_STATE)) return i;
-  return DOMAIN_NONE;
+  let index = load<u32>(engine, ENGINE_DOMAIN_FREE);
+  while (index < capacity && load<u32>(domainAt(engine, index), DOMAIN_STATE)) index++;
+  store<u32>(engine, index, ENGINE_DOMAIN_FREE);
+  return index < capacity ? index : DOMAIN_NONE;
+}
+
+/** The record may be another domain's from here on. */
+export function setFree(engine: usize, domain: usize): void {
+  store<u32>(domain, DOMAIN_FREE, DOMAIN_STATE);
+  const index = <u32>(domain - load<u32>(engine, ENGINE_DOMAINS)) / DOMAIN_BYTES;
+  store<u32>(engine, min(load<u32>(engine, ENGINE_DOMAIN_FREE), index), ENGINE_DOMAIN_FREE);
 }
 
 /** Completes the record at `domain` with what its format says; 0 if the format has no such number of levels for that width. */
@@ -217,7 +227,7 @@ function emptyDomain(engine: usize, domain: usize): u32 {
   if (!(flags & DOMAIN_GUEST)) {
     dispatch<DropTables>(load<u32>(domain, DOMAIN_FORMAT), engine, domain, 0, 0, 0, 0);
   }
-  store<u32>(domain, DOMAIN_FREE, DOMAIN_STATE);
+  setFree(engine, domain);
   return settle(engine) ? STATUS_OK : STATUS_STALLED;
 }
 

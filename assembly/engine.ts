@@ -3,7 +3,7 @@ import {
   ABI_VERSION, DOMAIN_BYTES, ENGINE_ABI, ENGINE_BYTES, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_EPOCH,
   ENGINE_FRAME_COUNT, ENGINE_FRAME_LIVE, ENGINE_FRAME_NEXT, ENGINE_FRAMES, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_LENGTH,
   ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES, ENGINE_PATIENCE, ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_QUEUE, ENGINE_QUEUE_CAPACITY,
-  ENGINE_RING, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_SCRATCH, ENGINE_SINK, ENGINE_SLOT_CAPACITY, ENGINE_SLOTS,
+  ENGINE_RING, ENGINE_ROUTE_BEFORE, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_SCRATCH, ENGINE_SINK, ENGINE_SLOT_CAPACITY, ENGINE_SLOTS,
   ENGINE_SLOTS_SPARE, ENGINE_STALL_CAPACITY, ENGINE_STALLS, ENGINE_THREADS, FRAME_BYTES, HOST_THREAD, PASID_TABLE_BYTES,
   QUEUE_RECORD_BYTES, QUEUE_RECORDS, RING_ENTRIES, RING_ENTRY_BYTES, ROUTE_BYTES, SCRATCH_BYTES, SLOT_BYTES, SLOTS_BYTES, STALL_BYTES,
 } from "./layout";
@@ -33,7 +33,8 @@ export function createEngine(
   const spareAt = align64(slotsAt + SLOTS_BYTES + <u64>slots * SLOT_BYTES);
   const keysAt = align64(spareAt + SLOTS_BYTES + <u64>slots * SLOT_BYTES);
   const routesAt = align64(keysAt + routes * 8);
-  const domainsAt = align64(routesAt + routes * ROUTE_BYTES);
+  const beforeAt = align64(routesAt + routes * ROUTE_BYTES);
+  const domainsAt = align64(beforeAt + routes * 4);
   // Behind the domains each port has two records for an entry of a PASID table that is in no pool.
   const pasidTablesAt = align64(domainsAt + (<u64>domains + 2 * ports) * DOMAIN_BYTES);
   const ringAt = align64(pasidTablesAt + <u64>pasidTables * PASID_TABLE_BYTES);
@@ -56,6 +57,7 @@ export function createEngine(
   chooseFastSlot(<usize>slotsAt);
   store<u32>(engine, <u32>keysAt, ENGINE_ROUTE_KEYS);
   store<u32>(engine, <u32>routesAt, ENGINE_ROUTES);
+  store<u32>(engine, <u32>beforeAt, ENGINE_ROUTE_BEFORE);
   store<u32>(engine, <u32>routes - 1, ENGINE_ROUTE_MASK);
   store<u64>(<usize>keysAt, RESERVED_KEY);
   store<u32>(engine, <u32>domainsAt, ENGINE_DOMAINS);

@@ -1,7 +1,7 @@
 // PASID tables as the host sees them: made with the pool of their entries, attached to rids, and told of what the guest has
 // changed. What ports do with them is pasid/resolve.ts. Imports layout, change, domain, attach, invalidate, pool, route.
 import {
-  DOMAIN_BUSY, DOMAIN_BYTES, DOMAIN_FREE, DOMAIN_NONE, DOMAIN_POOL_NEXT, DOMAIN_STALLED, DOMAIN_STATE, DOMAIN_TABLE, DOMAIN_UPPER,
+  DOMAIN_BUSY, DOMAIN_BYTES, DOMAIN_NONE, DOMAIN_POOL_NEXT, DOMAIN_STALLED, DOMAIN_STATE, DOMAIN_TABLE, DOMAIN_UPPER,
   DOMAIN_VACANT, ENGINE_PASID_TABLE_CAPACITY, NO_PASID, PASID_TABLE_BITS, PASID_TABLE_BYTES, PASID_TABLE_FLAGS, PASID_TABLE_KIND,
   PASID_TABLE_LAYOUT, PASID_TABLE_OUTPUT_LG2, PASID_TABLE_POOL, PASID_TABLE_ROOT, PASID_TABLE_STAGE2, PASID_TABLE_STATE,
   PASID_TABLE_USERS, PASID_TABLE_WITHOUT, PASID_WITHOUT_BYPASS, ROUTE_TABLE, STATUS_ATTACHED, STATUS_BUSY, STATUS_MISMATCH, STATUS_OK,
@@ -9,7 +9,7 @@ import {
 } from "./layout";
 import { lead } from "./attach";
 import { beginBeside, begin, end, settle } from "./change";
-import { beginFlush, domainAt, freeDomain } from "./domain";
+import { beginFlush, domainAt, freeDomain, setFree } from "./domain";
 import { flush, invalidate, reserveIds, takeIds } from "./invalidate";
 import { blockPasids, dropEntries, findEntry, leaveTable, recordOf, recordsOf, tableAt } from "./pasid/pool";
 import { block, routeAt, routePasid, routeRid } from "./route";
@@ -92,10 +92,10 @@ function freeTableAt(engine: usize, table: usize): void {
   for (; entry; entry = recordOf(engine, load<u32>(entry, DOMAIN_POOL_NEXT))) {
     if (recordsOf(table) == 2) {
       store<u32>(domainAt(engine, load<u32>(entry, DOMAIN_UPPER)), 0, DOMAIN_TABLE);
-      store<u32>(domainAt(engine, load<u32>(entry, DOMAIN_UPPER)), DOMAIN_FREE, DOMAIN_STATE);
+      setFree(engine, domainAt(engine, load<u32>(entry, DOMAIN_UPPER)));
     }
     store<u32>(entry, 0, DOMAIN_TABLE);
-    store<u32>(entry, DOMAIN_FREE, DOMAIN_STATE);
+    setFree(engine, entry);
   }
   store<u32>(table, 0, PASID_TABLE_STATE);
 }

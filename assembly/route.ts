@@ -2,10 +2,10 @@
 // takes no lock: the key is claimed by compare-and-swap. Records are rewritten in place (attach.ts). Imports layout, invalidate,
 // frames.
 import {
-  DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_ROUTES, DOMAIN_UPPER, ENGINE_DOMAINS, ENGINE_ROUTE_COUNT, ENGINE_ROUTE_KEYS,
+  DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_HALVES, DOMAIN_HIGH, DOMAIN_INPUT_LG2, DOMAIN_ROUTES, DOMAIN_UPPER, ENGINE_DOMAINS, ENGINE_ROUTE_BEFORE, ENGINE_ROUTE_COUNT, ENGINE_ROUTE_KEYS,
   ENGINE_ROUTE_MASK, ENGINE_ROUTES, NO_PASID, ROUTE_ADDRESS_MASK, ROUTE_BIAS, ROUTE_BLOCKED, ROUTE_BYTES, ROUTE_DOMAIN,
   ROUTE_FIRST, ROUTE_HIGH, ROUTE_KIND, ROUTE_NEXT, ROUTE_NO_CLASS, ROUTE_NONE, ROUTE_SECOND, ROUTE_STREAK, ROUTE_TABLE, ROUTE_TRANSLATE,
-  DOMAIN_BYTES, TAG_ADDRESS_BITS, TAG_PLAIN_BITS,
+  TAG_ADDRESS_BITS, TAG_PLAIN_BITS,
 } from "./layout";
 import { lowBits } from "./format/format";
 import { classWord } from "./invalidate";
@@ -87,17 +87,27 @@ export function routeAt(engine: usize, index: u32): usize {
   return load<u32>(engine, ENGINE_ROUTES) + index * <u32>ROUTE_BYTES;
 }
 
+/** Where the number of the route before it is. Only who has the lock looks there. */
+function beforeOf(engine: usize, index: u32): usize {
+  return load<u32>(engine, ENGINE_ROUTE_BEFORE) + (index << 2);
+}
+
+/** Puts the route before all others of the domain's list. */
+export function enlist(engine: usize, index: u32, domain: usize): void {
+  const next = load<u32>(domain, DOMAIN_ROUTES);
+  store<u32>(routeAt(engine, index), next, ROUTE_NEXT);
+  store<u32>(beforeOf(engine, index), 0);
+  if (next) store<u32>(beforeOf(engine, next), index);
+  store<u32>(domain, index, DOMAIN_ROUTES);
+}
+
 /** Takes the route out of its domain's list. */
 function unlink(engine: usize, index: u32, route: usize): void {
-  const domain = <usize>(load<u32>(engine, ENGINE_DOMAINS) + load<u32>(route, ROUTE_DOMAIN) * <u32>DOMAIN_BYTES);
   const next = load<u32>(route, ROUTE_NEXT);
-  if (load<u32>(domain, DOMAIN_ROUTES) == index) {
-    store<u32>(domain, next, DOMAIN_ROUTES);
-    return;
-  }
-  let before = routeAt(engine, load<u32>(domain, DOMAIN_ROUTES));
-  while (load<u32>(before, ROUTE_NEXT) != index) before = routeAt(engine, load<u32>(before, ROUTE_NEXT));
-  store<u32>(before, next, ROUTE_NEXT);
+  const before = load<u32>(beforeOf(engine, index));
+  if (next) store<u32>(beforeOf(engine, next), before);
+  if (before) store<u32>(routeAt(engine, before), next, ROUTE_NEXT);
+  else store<u32>(Domain.at(load<u32>(engine, ENGINE_DOMAINS), load<u32>(route, ROUTE_DOMAIN)), next, DOMAIN_ROUTES);
 }
 
 /** Blocks the route: ids that match nothing, whatever else a reader of the record sees. False if it was blocked. */
@@ -142,8 +152,7 @@ export function setRule(engine: usize, domain: usize, route: usize): void {
 /** Puts a route, whose rule and domain are written, into that domain's list, and gives it the domain's ids: last of all. */
 export function link(engine: usize, index: u32, domain: usize): void {
   const route = routeAt(engine, index);
-  store<u32>(route, load<u32>(domain, DOMAIN_ROUTES), ROUTE_NEXT);
-  store<u32>(domain, index, DOMAIN_ROUTES);
+  enlist(engine, index, domain);
   atomic.store<u32>(route, ROUTE_TRANSLATE, ROUTE_KIND);
   atomic.store<u64>(route, classWord(domain, false), ROUTE_FIRST);
   atomic.store<u64>(route, classWord(domain, true), ROUTE_SECOND);

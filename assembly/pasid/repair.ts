@@ -3,11 +3,11 @@
 import {
   DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_LIVE, DOMAIN_NESTED, DOMAIN_POOL_NEXT, DOMAIN_ROUTES, DOMAIN_STAGE2, DOMAIN_STATE, DOMAIN_TABLE, DOMAIN_UPPER, DOMAIN_USERS, DOMAIN_VACANT,
   ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_PASID_TABLE_CAPACITY, ENGINE_ROUTE_MASK, NO_PASID, PASID_TABLE_POOL, PASID_TABLE_STATE,
-  ROUTE_BLOCKED, ROUTE_DOMAIN, ROUTE_FIRST, ROUTE_KIND, ROUTE_NEXT, ROUTE_NO_CLASS, ROUTE_SECOND, ROUTE_TRANSLATE,
+  ROUTE_BLOCKED, ROUTE_DOMAIN, ROUTE_FIRST, ROUTE_KIND, ROUTE_NO_CLASS, ROUTE_SECOND, ROUTE_TRANSLATE,
 } from "../layout";
 import { takeIds } from "../invalidate";
 import { Domain } from "../request";
-import { governing, routeAt, routePasid } from "../route";
+import { enlist, governing, routeAt, routePasid } from "../route";
 import { recordOf, recordsOf, stage2Of, tableAt } from "./pool";
 
 /** Blocks what tables have led, and puts every other route that translates into its domain's list. */
@@ -24,8 +24,7 @@ function relist(engine: usize): void {
       atomic.store<u64>(route, ROUTE_NO_CLASS, ROUTE_SECOND);
       atomic.store<u32>(route, ROUTE_BLOCKED, ROUTE_KIND);
     } else {
-      store<u32>(route, load<u32>(domain, DOMAIN_ROUTES), ROUTE_NEXT);
-      store<u32>(domain, index, DOMAIN_ROUTES);
+      enlist(engine, index, domain);
     }
   }
 }

@@ -81,8 +81,7 @@ function mapsOf({ areas }: Ioasid): MapState[] {
 }
 
 function pasidsOf(devices: readonly Device[], space: Ioasid): IoasidState["pasids"] {
-  return devices.flatMap(({ name, pasids }) =>
-    [...pasids].filter(([, attachment]) => attachment.space === space).map(([pasid]) => ({ device: name, pasid })));
+  return devices.flatMap((device) => Array.from(device.pasidsOf(space), (pasid) => ({ device: device.name, pasid })));
 }
 
 function stateOfSpace(run: ScenarioRun, fd: IoasidFd, space: Ioasid): IoasidState {

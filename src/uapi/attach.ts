@@ -83,9 +83,7 @@ export function detach(device: Device, space: Ioasid, vpasid: number | undefined
 }
 
 function isOnlyAttachment(device: Device, space: Ioasid): boolean {
-  let count = device.chain.includes(space) ? 1 : 0;
-  for (const attachment of device.pasids.values()) if (attachment.space === space) count++;
-  return count === 1;
+  return device.pasidsOf(space).size + (device.chain.includes(space) ? 1 : 0) === 1;
 }
 
 function notAttached(device: Device, space: Ioasid, vpasid: number | undefined): IoctlError {

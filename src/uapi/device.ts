@@ -33,6 +33,8 @@ export interface PasidAttachment {
   readonly ppasid: number;
 }
 
+const NO_PASIDS: ReadonlySet<number> = new Set();
+
 export interface DeviceParts {
   readonly name: string;
   /** Requester id of its DMA: bus, device, function; an mdev's is its parent's. */
@@ -64,10 +66,10 @@ export class Device {
   binding: Binding | undefined;
   /** Takes work that ENQCMD brings: the device model's. False when it has no room. */
   portal: ((descriptor: Uint8Array, ppasid: number) => boolean) | undefined;
-  /** The spaces that it is attached to without a PASID: each but the first is nested on the one before. The last one counts. */
-  readonly chain: Ioasid[] = [];
-  /** By vPASID. */
-  readonly pasids = new Map<number, PasidAttachment>();
+  readonly #chain: Ioasid[] = [];
+  readonly #pasids = new Map<number, PasidAttachment>();
+  /** The vPASIDs that it is attached with to a space, to which it is attached with some. */
+  readonly #pasidsOf = new Map<Ioasid, Set<number>>();
   /** Where its DMA is led: what the whole group is attached to. Without one it is blocked. */
   #routed: Ioasid | undefined;
 
@@ -83,13 +85,54 @@ export class Device {
     group.devices.push(this);
   }
 
+  /** The spaces that it is attached to without a PASID: each but the first is nested on the one before. The last one counts. */
+  get chain(): readonly Ioasid[] {
+    return this.#chain;
+  }
+
+  /** By vPASID. */
+  get pasids(): ReadonlyMap<number, PasidAttachment> {
+    return this.#pasids;
+  }
+
+  /** The vPASIDs that it is attached to the space with. */
+  pasidsOf(space: Ioasid): ReadonlySet<number> {
+    return this.#pasidsOf.get(space) ?? NO_PASIDS;
+  }
+
+  /** Notes an attachment without a PASID, to a space nested on that of the last one. */
+  addSpace(space: Ioasid): void {
+    this.#chain.push(space);
+  }
+
+  /** The last of them is no more. */
+  dropSpace(): void {
+    this.#chain.pop();
+  }
+
+  addPasid(vpasid: number, attachment: PasidAttachment): void {
+    const { space } = attachment;
+    this.#pasids.set(vpasid, attachment);
+    const others = this.#pasidsOf.get(space);
+    if (others === undefined) this.#pasidsOf.set(space, new Set([vpasid]));
+    else others.add(vpasid);
+  }
+
+  dropPasid(vpasid: number): void {
+    const { space } = this.#pasids.get(vpasid)!;
+    this.#pasids.delete(vpasid);
+    const others = this.#pasidsOf.get(space)!;
+    others.delete(vpasid);
+    if (others.size === 0) this.#pasidsOf.delete(space);
+  }
+
   get rid(): number {
     return this.requester.rid;
   }
 
   /** The deepest space of the chain. */
   get attached(): Ioasid | undefined {
-    return this.chain.at(-1);
+    return this.#chain.at(-1);
   }
 
   get routed(): Ioasid | undefined {
@@ -98,9 +141,7 @@ export class Device {
 
   /** With or without a PASID. */
   isAttachedTo(space: Ioasid): boolean {
-    if (this.chain.includes(space)) return true;
-    for (const attachment of this.pasids.values()) if (attachment.space === space) return true;
-    return false;
+    return this.#pasidsOf.has(space) || this.#chain.includes(space);
   }
 
   /** A space nested on this one that it is attached to, with or without a PASID. */
@@ -132,18 +173,15 @@ export class Device {
 
   /** The same for all, after a PASID table that had them: what was invalidated meanwhile was invalidated there. */
   leadPasids(): void {
-    for (const { space, ppasid } of this.pasids.values()) {
-      const domain = space.domain!;
-      takeStep(domain, () => domain.invalidate());
-      lead(domain, this.rid, ppasid);
-    }
+    for (const { domain } of this.#pasidsOf.keys()) takeStep(domain!, () => domain!.invalidate());
+    for (const { space, ppasid } of this.#pasids.values()) lead(space.domain!, this.rid, ppasid);
   }
 
   /** What DMA with a vPASID carries; undefined: the driver path has nothing to put in its place. */
   requesterOf(vpasid: number): Requester | undefined {
     const { rid } = this.requester;
     if (this.kind.identical) return { rid, pasid: vpasid };
-    const attachment = this.pasids.get(vpasid);
+    const attachment = this.#pasids.get(vpasid);
     return attachment && { rid, pasid: attachment.ppasid };
   }
 }

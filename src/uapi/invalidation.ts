@@ -1,11 +1,10 @@
 // IOASID_INVALIDATE_CACHE: a guest that changed its bound table, or its PASID table, says what must not be used any more. All entries
-// are checked before the first is carried out. May import iommu/ and, of this folder, arguments.ts, device.ts, domain-steps.ts, engine-errno.ts,
+// are checked before the first is carried out. May import iommu/ and, of this folder, arguments.ts, domain-steps.ts, engine-errno.ts,
 // errno.ts, ioasid.ts, nesting-errors.ts, pasid-table.ts, requests.ts.
 
 import { pasidTableShape } from "../iommu/guest-pasid-table.js";
 import type { PasidDomain } from "../iommu/pasid-domain.js";
 import { checkStruct, firstByte, show, takeLast, takePages, takeU32 } from "./arguments.js";
-import type { Device } from "./device.js";
 import { takeStep } from "./domain-steps.js";
 import { inSection } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
@@ -77,13 +76,10 @@ function tracked(space: Ioasid, pasid: number | undefined): Tracked[] {
   for (const device of space.devices) {
     if (!device.hasTable) continue;
     const table = device.routed!.domain as PasidDomain;
-    for (const vpasid of pasidsOf(space, device)) if (pasid === undefined || vpasid === pasid) found.push({ table, pasid: vpasid });
+    const there = device.pasidsOf(space);
+    for (const vpasid of pasid === undefined ? there : [pasid]) if (there.has(vpasid)) found.push({ table, pasid: vpasid });
   }
   return found;
-}
-
-function pasidsOf(space: Ioasid, { pasids }: Device): number[] {
-  return [...pasids].filter(([, attachment]) => attachment.space === space).map(([vpasid]) => vpasid);
 }
 
 function takeEntries(arg: InvalidateCache): { entry: Invalidation; at: string }[] {
@@ -142,8 +138,9 @@ function takePasid(space: Ioasid, { pasid }: Invalidation, at: string): number {
     if (value < 2 ** pasidBits) return value;
     throw refused("EINVAL", `${at}pasid`, `${value} is beyond the table of ioasid ${space.number}`, value, `it has PASIDs of ${pasidBits} bits`);
   }
-  const attached = [...space.devices].flatMap((device) => pasidsOf(space, device));
-  if (attached.includes(value)) return value;
+  const devices = [...space.devices];
+  if (devices.some((device) => device.pasidsOf(space).has(value))) return value;
+  const attached = devices.flatMap((device) => [...device.pasidsOf(space)]);
   const hint = attached.length === 0 ? "it is attached with none" : `it is attached with ${attached.join(", ")}`;
   throw refused("EINVAL", `${at}pasid`, `ioasid ${space.number} is not attached with PASID ${value}`, value, hint);
 }

@@ -88,8 +88,7 @@ export function forget(area: Area): void {
 /** Where guests' tables lead from PASIDs to tables of theirs, a space that is attached to a PASID is for such a table only. */
 function requireNoGuestPasids(space: Ioasid): void {
   for (const device of space.devices) {
-    if (device.iommu.model.pasidTable !== "guest") continue;
-    for (const { space: other } of device.pasids.values()) if (other === space) throw pasidNeedsStage1(MAP, device, space);
+    if (device.iommu.model.pasidTable === "guest" && device.pasidsOf(space).size > 0) throw pasidNeedsStage1(MAP, device, space);
   }
 }
 

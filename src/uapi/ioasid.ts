@@ -147,13 +147,13 @@ export class Ioasid {
     this.#devices.add(device);
     this.#wasAttached = true;
     if (vpasid !== undefined) return this.#attachPasid(device, vpasid, requester.pasid!);
-    device.chain.push(this);
+    device.addSpace(this);
     this.#regroup(device.group);
   }
 
   #attachPasid(device: Device, vpasid: number, ppasid: number): void {
     const attachment = { space: this, ppasid };
-    device.pasids.set(vpasid, attachment);
+    device.addPasid(vpasid, attachment);
     device.leadPasid(attachment);
   }
 
@@ -231,7 +231,7 @@ export class Ioasid {
    * device takes the table with it; the maps stay. Precondition: no section is open, and no attachment to a child needs this one.
    */
   detach(device: Device, vpasid: number | undefined): void {
-    if (vpasid === undefined) device.chain.pop();
+    if (vpasid === undefined) device.dropSpace();
     else this.#detachPasid(device, vpasid);
     if (!device.isAttachedTo(this)) this.#devices.delete(device);
     this.#regroup(device.group);
@@ -251,9 +251,9 @@ export class Ioasid {
 
   #detachPasid(device: Device, vpasid: number): void {
     const { ppasid } = device.pasids.get(vpasid)!;
-    device.pasids.delete(vpasid);
-    // Two vPASIDs of a device may share the global pPASID of a space.
-    const shared = [...device.pasids.values()].some((other) => other.ppasid === ppasid);
+    device.dropPasid(vpasid);
+    // All vPASIDs of a device may share the global pPASID of a space.
+    const shared = device.kind.pool === "global" && device.pasidsOf(this).size > 0;
     if (!shared && !device.hasTable) block(this.domain!, device.rid, ppasid);
     this.#releasePasid(device, vpasid, ppasid);
   }
@@ -261,9 +261,10 @@ export class Ioasid {
   /** Leads all DMA that comes here to another table of the space. The old one is given back. Precondition: no section is open. */
   replaceDomain(domain: Domain): void {
     const old = this.domain!;
-    for (const { requester: { rid, pasid }, routed, pasids, hasTable } of this.#devices) {
+    for (const device of this.#devices) {
+      const { requester: { rid, pasid }, routed, pasids, hasTable } = device;
       if (routed === this) lead(domain, rid, pasid);
-      for (const { space, ppasid } of pasids.values()) if (space === this && !hasTable) lead(domain, rid, ppasid);
+      if (!hasTable) for (const vpasid of device.pasidsOf(this)) lead(domain, rid, pasids.get(vpasid)!.ppasid);
     }
     // The table that goes had all PASIDs of the devices.
     if (this.pasidTable !== undefined) for (const device of this.#devices) if (device.routed === this) device.leadPasids();

@@ -42,7 +42,7 @@ export function bindPasidTable(call: Call, space: Ioasid, arg: PasidTableArgumen
   const table = takePasidTable(call, requireEmpty(call, space), arg);
   for (const device of space.devices) {
     requireOwnRid(call, space.number, device);
-    for (const [vpasid, attachment] of device.pasids) if (attachment.space === space) throw withPasidAttached(call, space.number, device, vpasid);
+    for (const vpasid of device.pasidsOf(space)) throw withPasidAttached(call, space.number, device, vpasid);
   }
   const [refusal] = refusalsOf(table, space.devices);
   if (refusal !== undefined) throw refusedTable(call, refusal, table);

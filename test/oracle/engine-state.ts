@@ -5,7 +5,7 @@ import {
   DOMAIN_INPUT_LG2, DOMAIN_LARGE_LG2, DOMAIN_LEVELS, DOMAIN_NESTED, DOMAIN_OUTPUT_LG2, DOMAIN_PASID, DOMAIN_RESERVED_LEAF,
   DOMAIN_RESERVED_TABLE, DOMAIN_ROOT, DOMAIN_ROUTES, DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, DOMAIN_SMALL_LG2, DOMAIN_STAGE2,
   DOMAIN_STATE, DOMAIN_TABLE, DOMAIN_UPPER, DOMAIN_USERS, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_LOCK, ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES, ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS,
-  ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ID_LIMIT, OPTIONS, PASID_TABLE_BYTES, PASID_TABLE_STAGE2, PASID_TABLE_STATE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_STATE,
+  ENGINE_RING, ENGINE_RING_HEAD, ENGINE_ROUTE_BEFORE, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ID_LIMIT, OPTIONS, PASID_TABLE_BYTES, PASID_TABLE_STAGE2, PASID_TABLE_STATE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_STATE,
   RING_CLEAR, RING_DROP_IDS, RING_ENTRIES, RING_ENTRY_BYTES, RING_KIND, RING_SPAN, RING_TAG, ROUTE_BYTES, ROUTE_DOMAIN, ROUTE_FIRST, ROUTE_KIND,
   ROUTE_NEXT, ROUTE_SECOND, ROUTE_TABLE, ROUTE_TRANSLATE, TAG_ID_SHIFT,
 } from "../../src/engine/layout.js";
@@ -140,7 +140,11 @@ export function checkRoutes(engine: EngineView, domains: readonly LiveDomain[], 
   const listed = new Map<number, number>();
   for (const domain of domains) {
     const record = header(engine, ENGINE_DOMAINS) + domain.index * DOMAIN_BYTES;
+    let before = 0;
     for (let index = readU32(engine.memory, record + DOMAIN_ROUTES); index !== 0; index = word(index, ROUTE_NEXT)) {
+      const noted = readU32(engine.memory, header(engine, ENGINE_ROUTE_BEFORE) + index * 4);
+      if (noted !== before) throw new OracleError(`route ${index} is behind route ${before} of domain ${domain.index}, not behind ${noted}`);
+      before = index;
       if (index >= count || listed.has(index)) throw new OracleError(`route ${index} is in two lists, or in one twice`);
       listed.set(index, domain.index);
       if (word(index, ROUTE_KIND) !== ROUTE_TRANSLATE || word(index, ROUTE_DOMAIN) !== domain.index) {

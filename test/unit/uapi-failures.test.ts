@@ -97,8 +97,8 @@ const TRACES: [what: string, flow: string, where: string, leave: (it: Played) =>
   ["a space that tracks", "groups", "dirty", ({ spaces }) => (spaces[1]!.dirty.enabled = true)],
   ["a count of those that track", "groups", "tracking", ({ spaces }) => spaces[1]!.context.tracking++],
   ["a bound table", "flow 5.4 on VT-d", "kind", ({ spaces }) => (spaces.at(-1)!.pgtable = undefined)],
-  ["a device's space", "groups", "chain", ({ host }) => host.devices()[0]!.chain.pop()],
-  ["a device's PASID", "groups", "pasids", ({ host, spaces }) => host.devices()[0]!.pasids.set(5, { space: spaces[0]!, ppasid: 5 })],
+  ["a device's space", "groups", "chain", ({ host }) => host.devices()[0]!.dropSpace()],
+  ["a device's PASID", "groups", "pasids", ({ host, spaces }) => host.devices()[0]!.addPasid(5, { space: spaces[0]!, ppasid: 5 })],
   ["a slot", "flow 5.1", "slots", ({ host }) => host.engine.addSlot(1n << 40n, (1n << 40n) + 0xfffn, "zero")],
   ["a binding", "flow 5.1", "bound", ({ host }) => (host.devices()[0]!.binding = undefined)],
 ];
