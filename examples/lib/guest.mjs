@@ -107,7 +107,7 @@ export class GuestPages {
 /** VT-d in scalable mode: a directory, and tables of 64 entries. */
 export class VtdPasidTable {
   /** @param {GuestRam} ram */
-  constructor(ram, pasidBits = 12) {
+  constructor(ram, pasidBits = 13) {
     this.ram = ram;
     this.format = /** @type {const} */ ({ kind: "vtd-scalable", pasidBits });
     this.addr = ram.take(atLeastAPage(8n << BigInt(pasidBits - 6)));

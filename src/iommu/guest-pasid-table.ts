@@ -1,5 +1,5 @@
 // A guest's own PASID table, as it says that it is, checked against what an IOMMU reads through its stage 2: what the engine makes
-// one from, or why not; and how such a table is laid out, for those who look into it. VT-d 9.5, 9.6; SMMUv3 5.2 (S1Fmt, S1CDMax,
+// one from, or why not; and how such a table is laid out, for those who look into it. VT-d 9.4 to 9.6; SMMUv3 5.2 (S1Fmt, S1CDMax,
 // S1DSS), 5.3, 5.4; AMD-Vi 2.2.6.3 (GLX), 2.2.2.2 (GIoV). Imports the engine's layout and types, the model's types, the checks of fields.
 import type { PasidTableOptions } from "../engine/engine.js";
 import * as L from "../engine/layout.js";
@@ -9,7 +9,7 @@ import type { IommuModel } from "./model.js";
 /** VT-d's scalable mode: a directory, and tables of 64 entries. DMA without a PASID is that of PASID 0 (RID_PASID). */
 export interface VtdPasidTable {
   readonly kind: "vtd-scalable";
-  /** Bits of a PASID that the directory has entries for (PDTS). Default: all that the IOMMU has. */
+  /** Bits of a PASID that the directory has entries for: 2^(PDTS + 7) of them, each for a table of 64. Default: all that the IOMMU has. */
   readonly pasidBits?: number;
 }
 
@@ -40,8 +40,10 @@ export type GuestPasidTableKind = GuestPasidTableFormat["kind"];
 
 const S1_FORMATS = { "linear": 0, "two-level-4k": 1, "two-level-64k": 2 } as const;
 const MOST_BITS = 20;
+/** PDTS 0 (9.4). */
+const LEAST_VTD_BITS = 13;
 const FIELDS: FormatRules<GuestPasidTableKind> = {
-  "vtd-scalable": { pasidBits: integerRule(6, MOST_BITS, true) },
+  "vtd-scalable": { pasidBits: integerRule(LEAST_VTD_BITS, MOST_BITS, true) },
   "smmuv3-cd": {
     layout: oneOf(Object.keys(S1_FORMATS)), pasidBits: integerRule(1, MOST_BITS), without: oneOf(["terminate", "bypass", "zero"], true),
   },

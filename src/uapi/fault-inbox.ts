@@ -2,9 +2,9 @@
 // for an answer. May import engine/ (types), device.ts, ioasid.ts (types), ids.ts, fault-record.ts, fault-ring.ts,
 // requests.ts.
 //
-// A full queue. IOMMUs discard page requests for which there is no room, and answer the last one of a group with Success themselves,
-// so that the device asks again: SMMUv3 (IHI 0070, 8.1 "PRI queue overflow"); VT-d, whose page request status has the bit PRO,
-// "Page Request Overflow"; AMD-Vi where its control register switches PPR Automatic Response on. So it is here: a group goes in whole
+// A full queue. SMMUv3 discards page requests for which there is no room, and answers the last one of a group with Success itself, so
+// that the device asks again (IHI 0070, 8.1 "PRI queue overflow"). VT-d loses them too (status bit PRO, "Page Request Overflow"), and
+// AMD-Vi can answer by itself (PPR Automatic Response); that they answer Success is an assumption. So it is here: a group goes in whole
 // or not at all; then it is answered SUCCESS and counted, and an overflow record tells, once there is room.
 //
 // A device may give up while its request waits for an answer, and ask anew. So that a user who never answers costs no memory, requests

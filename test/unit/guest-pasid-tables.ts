@@ -22,7 +22,7 @@ const X86 = { leaves: FORMAT_X86_64, pgtable: { kind: "x86-64", levels: 4 } } as
 const ARM = { leaves: FORMAT_ARM_S1_4K, pgtable: { kind: "aarch64-stage1", granule: 4096, inputWidth: 48 } } as const;
 
 export const PASID_KINDS: readonly PasidKind[] = [
-  { name: "VT-d", iommu: VTD, format: { kind: "vtd-scalable", pasidBits: 12 }, ...X86 },
+  { name: "VT-d", iommu: VTD, format: { kind: "vtd-scalable", pasidBits: 13 }, ...X86 },
   { name: "SMMUv3, linear", iommu: SMMU, format: { kind: "smmuv3-cd", layout: "linear", pasidBits: 8 }, ...ARM },
   { name: "SMMUv3, two levels of 4 KiB", iommu: SMMU, format: { kind: "smmuv3-cd", layout: "two-level-4k", pasidBits: 12 }, ...ARM },
   { name: "SMMUv3, two levels of 64 KiB", iommu: SMMU, format: { kind: "smmuv3-cd", layout: "two-level-64k", pasidBits: 12 }, ...ARM },

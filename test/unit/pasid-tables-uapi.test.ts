@@ -148,7 +148,7 @@ describe("a bad PASID table", () => {
   const [vtd, smmu] = [PASID_KINDS[0]!, PASID_KINDS[1]!];
   const CASES: [format: unknown, errno: "EINVAL" | "EOPNOTSUPP", field: string][] = [
     [7, "EINVAL", "format"], [{ kind: "x86-64", levels: 4 }, "EOPNOTSUPP", "format.kind"], [{ kind: "amd-gcr3", levels: 1 }, "EOPNOTSUPP", "format.kind"],
-    [{ kind: "vtd-scalable", pasidBits: 21 }, "EINVAL", "format.pasidBits"], [{ kind: "vtd-scalable", levels: 1 }, "EINVAL", "format.levels"],
+    [{ kind: "vtd-scalable", pasidBits: 21 }, "EINVAL", "format.pasidBits"], [{ kind: "vtd-scalable", pasidBits: 12 }, "EINVAL", "format.pasidBits"], [{ kind: "vtd-scalable", levels: 1 }, "EINVAL", "format.levels"],
     [{ kind: "smmuv3-cd", layout: "flat", pasidBits: 4 }, "EINVAL", "format.layout"], [{ kind: "smmuv3-cd", layout: "linear" }, "EINVAL", "format.pasidBits"],
   ];
   it.each(CASES)("%j is refused as %s of %s, and nothing has changed", async (format, errno, field) => {
@@ -177,7 +177,7 @@ describe("a bad PASID table", () => {
     refusal(() => fd.createNesting({ parent: ioasid }), "ENOSPC", "parent");
     refusal(() => fd.setDirtyTracking({ ioasid, enable: true }), "EOPNOTSUPP", "ioasid");
     refusal(() => fd.invalidateCache({ ioasid, granularity: 1, iova: 0n, size: K4 }), "EINVAL", "pasid");
-    refusal(() => fd.invalidateCache({ ioasid, granularity: 2, pasid: 4096 }), "EINVAL", "pasid");
+    refusal(() => fd.invalidateCache({ ioasid, granularity: 2, pasid: 8192 }), "EINVAL", "pasid");
     refusal(() => fd.invalidateCache({ ioasid, pasid: 4 }), "EINVAL", "pasid");
     expect(fd.invalidateCache({ ioasid, granularity: 2, pasid: 0 })).toEqual({ handled: 1 });
   });
