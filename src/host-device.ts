@@ -3,11 +3,15 @@ import type { SimulatedHost } from "./create-host.js";
 import type { DeviceToken } from "./dma/device-token.js";
 import { DmaView } from "./dma/dma-view.js";
 import type { PageWait } from "./dma/page-requests.js";
-import { EngineError, integerIn } from "./engine/errors.js";
+import { EngineError } from "./engine/errors.js";
 import { ROUTE_NONE } from "./engine/layout.js";
 import type { Device, Requester } from "./uapi/device.js";
+import { LAST_PASID } from "./uapi/pasid-argument.js";
 
-const LAST_PASID = 2 ** 20 - 1;
+function checkPasid(call: string, pasid: unknown): void {
+  if (typeof pasid === "number" && Number.isInteger(pasid) && pasid >= 1 && pasid <= LAST_PASID) return;
+  throw new EngineError("BAD_ARGUMENT", `${call} wants a PASID of 1..${LAST_PASID}, not ${String(pasid)}`, "pasid", pasid);
+}
 
 /** Whose DMA a view makes, and how it waits for pages. */
 export interface DmaOptions extends PageWait {
@@ -38,9 +42,9 @@ export class HostDevice {
    * device puts in its place is looked up at every access. Throws EngineError BAD_ARGUMENT for a PASID that is not in 1..2^20-1.
    */
   dma(options?: number | DmaOptions): DmaView {
-    const { pasid, ...wait } = typeof options === "object" ? options : { pasid: options };
+    const { pasid, ...wait } = typeof options === "object" && options !== null ? options : { pasid: options };
     if (pasid === undefined) return this.#view(undefined, this.#fixed(this.#device.requester), wait);
-    integerIn("pasid", pasid, 1, LAST_PASID);
+    checkPasid("dma", pasid);
     if (this.#device.kind.identical) return this.#view(() => pasid, this.#fixed({ rid: this.rid, pasid }), wait);
     return this.#view(() => pasid, () => this.#routeOf(this.#device.requesterOf(pasid)), wait);
   }
@@ -50,7 +54,7 @@ export class HostDevice {
    * Throws EngineError BAD_ARGUMENT for a PASID that is none, or that no space is attached to on a mediated device.
    */
   token(pasid?: number): DeviceToken {
-    if (pasid !== undefined) integerIn("pasid", pasid, 1, LAST_PASID);
+    if (pasid !== undefined) checkPasid("token", pasid);
     const requester = pasid === undefined ? this.#device.requester : this.#device.requesterOf(pasid);
     if (requester === undefined) throw new EngineError("BAD_ARGUMENT", `no ioasid is attached to PASID ${pasid} of ${this.name}`, "pasid", pasid);
     const binding = this.#host.labelOf(this.name);

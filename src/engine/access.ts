@@ -72,8 +72,10 @@ export class EngineAccess {
     return this.words32()[(this.address + offset) >>> 2] ?? 0;
   }
 
-  /** The route of (rid, pasid), made blocked if new; L.ROUTE_NONE when the table is full. rid < 2^31. */
+  /** The route of (rid, pasid), made blocked if new; L.ROUTE_NONE when the table is full. Throws EngineError BAD_ARGUMENT: rid has 31 bits, a PASID 20. */
   route(rid: number, pasid: number = L.NO_PASID): number {
+    if (!Number.isInteger(rid) || rid < 0 || rid >= 2 ** 31) throw notOf("rid", rid, 31);
+    if (pasid !== L.NO_PASID && (!Number.isInteger(pasid) || pasid < 0 || pasid >= 2 ** 20)) throw notOf("pasid", pasid, 20);
     return this.exports.internRoute(this.address, rid, pasid);
   }
 
@@ -100,4 +102,8 @@ export class EngineAccess {
     if (address === 0) throw new EngineError("NO_PORTS", "all ports are open (option `ports.count`)");
     return new Port(this.memory, this.exports, address);
   }
+}
+
+function notOf(field: string, value: unknown, bits: number): EngineError {
+  return new EngineError("BAD_ARGUMENT", `route wants an integer of ${bits} bits, not ${String(value)}`, field, value);
 }

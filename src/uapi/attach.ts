@@ -1,5 +1,5 @@
 // What VFIO_ATTACH_IOASID and VFIO_DETACH_IOASID check before a space takes or loses a device, with and without a PASID.
-// May import device.ts, engine-errno.ts, ioasid.ts, pasid-table.ts, their errors, arguments.ts, errno.ts, requests.ts. RFC sections 2.2 and 4.
+// May import device.ts, engine-errno.ts, ioasid.ts, pasid-argument.ts, pasid-table.ts, their errors, arguments.ts, errno.ts, requests.ts. RFC sections 2.2 and 4.
 
 import { takeU32 } from "./arguments.js";
 import type { Device } from "./device.js";
@@ -7,7 +7,8 @@ import { inSection } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
 import type { Ioasid } from "./ioasid.js";
 import { attachedBelow, isAttached, needsParent } from "./nesting-errors.js";
-import { badPasid, noPasids, pasidInUse, pasidNeedsStage1, pasidOfGroup, pasidTableWithPasid } from "./pasid-errors.js";
+import { requireCarried, takePasid } from "./pasid-argument.js";
+import { noPasids, pasidInUse, pasidNeedsStage1, pasidOfGroup, pasidTableWithPasid } from "./pasid-errors.js";
 import { requireTableServes } from "./pasid-table.js";
 import {
   type AttachIoasid, type Call, IOASID_ATTACH_USER_PASID, REQUESTS, VFIO_ATTACH_IOASID, VFIO_DETACH_IOASID,
@@ -15,10 +16,9 @@ import {
 
 const ATTACH = REQUESTS[VFIO_ATTACH_IOASID];
 const DETACH = REQUESTS[VFIO_DETACH_IOASID];
-const LAST_PASID = 2 ** 20 - 1;
 
 /** The vPASID that the arguments name, if any. @throws IoctlError EOPNOTSUPP (flags), EINVAL (a PASID that is none, or without the flag). */
-export function takePasid(call: Call, { flags, userPasid }: AttachIoasid): number | undefined {
+export function takeUserPasid(call: Call, { flags, userPasid }: AttachIoasid): number | undefined {
   const known = flags === undefined ? 0 : takeU32(call, "flags", flags);
   if ((known & ~IOASID_ATTACH_USER_PASID) !== 0) {
     const hint = "the only flag is IOASID_ATTACH_USER_PASID (1)";
@@ -29,9 +29,7 @@ export function takePasid(call: Call, { flags, userPasid }: AttachIoasid): numbe
     const hint = "set the flag IOASID_ATTACH_USER_PASID (1), or leave userPasid out";
     throw new IoctlError("EINVAL", call.name, "userPasid is given without its flag", { field: "userPasid", value: userPasid, hint });
   }
-  const pasid = takeU32(call, "userPasid", userPasid);
-  if (pasid === 0 || pasid > LAST_PASID) throw badPasid(call, pasid, LAST_PASID);
-  return pasid;
+  return takePasid(call, "userPasid", userPasid);
 }
 
 /** @throws IoctlError EBUSY (attached already), EINVAL (not attached to the parent, PASID), EOPNOTSUPP (no PASIDs), and as `Ioasid.attach`. */
@@ -53,13 +51,12 @@ function checkChain(device: Device, space: Ioasid): void {
 }
 
 function checkPasid(device: Device, space: Ioasid, vpasid: number): void {
-  const { kind, iommu, group, pasids } = device;
+  const { kind, group, pasids } = device;
   if (space.pasidTable !== undefined) throw pasidTableWithPasid(ATTACH, space);
   const taken = pasids.get(vpasid);
   if (taken !== undefined) throw pasidInUse(ATTACH, device, vpasid, taken.space);
   if (kind.pasids !== "user") throw noPasids(ATTACH, device);
-  const last = 2 ** iommu.model.pasidBits - 1;
-  if (vpasid > last) throw badPasid(ATTACH, vpasid, last);
+  requireCarried(ATTACH, "userPasid", device, vpasid);
   if (group.devices.length > 1) throw pasidOfGroup(ATTACH, device);
   if (space.parent !== undefined && !device.isAttachedTo(space.parent)) throw needsParent(ATTACH, device, space);
   if (!canHavePasid(device, space)) throw pasidNeedsStage1(ATTACH, device, space);
@@ -70,8 +67,9 @@ export function canHavePasid({ iommu: { model } }: Device, space: Ioasid): boole
   return model.pasidTable === "host" || (space.parent !== undefined && space.areas.size === 0);
 }
 
-/** @throws IoctlError ENOENT (not attached there), EBUSY (attached to a child, which needs it), EDEADLK. */
+/** @throws IoctlError EINVAL (a PASID that the device has not), ENOENT (not attached there), EBUSY (attached to a child, which needs it), EDEADLK. */
 export function detach(device: Device, space: Ioasid, vpasid: number | undefined): void {
+  if (vpasid !== undefined && device.kind.pasids === "user") requireCarried(DETACH, "userPasid", device, vpasid);
   const there = vpasid === undefined ? device.chain.includes(space) : device.pasids.get(vpasid)?.space === space;
   if (!there) throw notAttached(device, space, vpasid);
   if (vpasid === undefined && device.attached !== space) throw attachedBelow(DETACH, device, space.number, device.attached!);

@@ -3,7 +3,7 @@
 // answers is what Gunthorpe's review of section 5.6 asks for.
 
 import { checkStruct, show, takeBoolean, takeU64 } from "./arguments.js";
-import { attach, detach, detachAll, takePasid } from "./attach.js";
+import { attach, detach, detachAll, takeUserPasid } from "./attach.js";
 import type { Binding, Device } from "./device.js";
 import { inSection } from "./engine-errno.js";
 import { IoctlError } from "./errno.js";
@@ -103,7 +103,7 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
   attachIoasid(arg: AttachIoasid): void {
     this.change(ATTACH, arg, () => {
       const ioasid = this.#takeTarget(ATTACH, arg);
-      const [pasid, dryRun] = [takePasid(ATTACH, arg), takeBoolean(ATTACH, "dryRun", arg.dryRun)];
+      const [pasid, dryRun] = [takeUserPasid(ATTACH, arg), takeBoolean(ATTACH, "dryRun", arg.dryRun)];
       attach(this.device, ioasid, pasid, dryRun);
     });
   }
@@ -115,7 +115,7 @@ export class VfioDeviceFd extends OpenFile<"device"> implements Calls<"device"> 
   detachIoasid(arg: AttachIoasid): void {
     this.change(DETACH, arg, () => {
       const ioasid = this.#takeTarget(DETACH, arg);
-      detach(this.device, ioasid, takePasid(DETACH, arg));
+      detach(this.device, ioasid, takeUserPasid(DETACH, arg));
     });
   }
 

@@ -1,21 +1,21 @@
 // The file behind /dev/kvm, one VM: the table with which the CPU replaces the PASIDs that the guest's ENQCMD names (RFC sections
-// 1 and 2.3). The user names a space that it owns, never a pPASID. May import arguments.ts, errno.ts, and the files' classes.
+// 1 and 2.3). The user names a space that it owns, never a pPASID. May import arguments.ts, errno.ts, pasid-argument.ts, and the files' classes.
 // ENQCMD and its translation: Intel SDM, "ENQCMD", and volume 3, "PASID Translation" (VM-execution control and exit reason 72).
 
-import { checkStruct, show, takeU32 } from "./arguments.js";
+import { checkStruct, show } from "./arguments.js";
 import type { Device } from "./device.js";
 import { IoctlError } from "./errno.js";
 import type { Ioasid } from "./ioasid.js";
 import { IoasidFd } from "./ioasid-fd.js";
 import { type FileTable, OpenFile } from "./open-file.js";
-import { badPasid, pasidsAreReplaced } from "./pasid-errors.js";
+import { takePasid } from "./pasid-argument.js";
+import { pasidsAreReplaced } from "./pasid-errors.js";
 import { type Call, type Calls, KVM_MAP_PASID, KVM_UNMAP_PASID, type MapPasid, REQUESTS, type UnmapPasid } from "./requests.js";
 
 const MAP = REQUESTS[KVM_MAP_PASID];
 const UNMAP = REQUESTS[KVM_UNMAP_PASID];
 const ENQCMD: Call = { name: "enqcmd", fields: new Set() };
 const CLOSE: Call = { name: "close", fields: new Set() };
-const LAST_PASID = 2 ** 20 - 1;
 /** Bytes of a descriptor. */
 const DESCRIPTOR_BYTES = 64;
 
@@ -52,7 +52,7 @@ export class KvmFd extends OpenFile<"kvm"> implements Calls<"kvm"> {
 
   #map(arg: MapPasid): void {
     checkStruct(MAP, arg);
-    const pasid = takePasid(MAP, arg.userPasid);
+    const pasid = takePasid(MAP, "userPasid", arg.userPasid);
     const ioasidFd = this.#takeIoasidFd(arg.ioasidFd);
     const space = ioasidFd.find(MAP, arg.ioasid);
     const pdev = [...ioasidFd.devices].find(({ kind }) => kind.enqcmd && kind.identical);
@@ -72,7 +72,7 @@ export class KvmFd extends OpenFile<"kvm"> implements Calls<"kvm"> {
 
   #unmap(arg: UnmapPasid): void {
     checkStruct(UNMAP, arg);
-    const pasid = takePasid(UNMAP, arg.userPasid);
+    const pasid = takePasid(UNMAP, "userPasid", arg.userPasid);
     const entry = this.#find(pasid);
     if (entry === undefined || (arg.ioasid ?? entry.space.number) !== entry.space.number || !this.#isFile(arg.ioasidFd, entry.ioasidFd)) {
       const where = entry && `it stands for ioasid ${entry.space.number} of fd ${entry.ioasidFd.number}`;
@@ -103,7 +103,7 @@ export class KvmFd extends OpenFile<"kvm"> implements Calls<"kvm"> {
     this.use(ENQCMD);
     const device = this.#findDevice(name);
     if (device === undefined) throw new IoctlError("ENODEV", ENQCMD.name, `no device ${show(name)}`, { field: "device", value: name });
-    const pasid = takePasid(ENQCMD, vpasid);
+    const pasid = takePasid(ENQCMD, "vpasid", vpasid);
     if (!(descriptor instanceof Uint8Array) || descriptor.length !== DESCRIPTOR_BYTES) {
       const reason = `a descriptor has ${DESCRIPTOR_BYTES} bytes`;
       throw new IoctlError("EINVAL", ENQCMD.name, reason, { field: "descriptor", value: descriptor });
@@ -130,12 +130,6 @@ export class KvmFd extends OpenFile<"kvm"> implements Calls<"kvm"> {
     if (file === undefined) throw new IoctlError("EBADF", MAP.name, `${show(details.value)} is no open fd of this host`, details);
     throw new IoctlError("EBADFD", MAP.name, `fd ${file.number} is no fd of /dev/ioasid`, details);
   }
-}
-
-function takePasid(call: Call, value: number): number {
-  const pasid = takeU32(call, "userPasid", value);
-  if (pasid === 0 || pasid > LAST_PASID) throw badPasid(call, pasid, LAST_PASID);
-  return pasid;
 }
 
 function noGlobalPasid({ number: ioasid }: Ioasid): IoctlError {

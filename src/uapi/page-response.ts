@@ -1,5 +1,5 @@
 // IOASID_PAGE_RESPONSE and IOASID_PAGE_RESPONSE_RANGE: the answers to page requests. May import arguments.ts, errno.ts,
-// fault-dispatch.ts, fault-inbox.ts, ioasid.ts (types), requests.ts. RFC section 5.6; that one answer completes one group of one
+// fault-dispatch.ts, fault-inbox.ts, ioasid.ts (types), pasid-argument.ts, pasid-errors.ts, requests.ts. RFC section 5.6; that one answer completes one group of one
 // device, and a call of its own all of a range, is this project's reading of the review.
 
 import { show, takeLast, takePages, takeU32, takeU64 } from "./arguments.js";
@@ -7,6 +7,8 @@ import { IoctlError } from "./errno.js";
 import type { FaultDispatch } from "./fault-dispatch.js";
 import type { FaultInbox } from "./fault-inbox.js";
 import type { Ioasid } from "./ioasid.js";
+import { takePasid } from "./pasid-argument.js";
+import { badPasid } from "./pasid-errors.js";
 import {
   type Call, IOASID_PAGE_RESPONSE, IOASID_PAGE_RESPONSE_FAILURE, IOASID_PAGE_RESPONSE_RANGE, type PageResponse, type PageResponseRange,
   REQUESTS,
@@ -36,6 +38,12 @@ function notPending(dispatch: FaultDispatch, cookie: number): IoctlError {
   return new IoctlError("ENOENT", RESPOND.name, `no page request with cookie ${show(cookie)} waits for an answer on this fd`, { field: "cookie", value: cookie, hint });
 }
 
+/** A PASID that no device of the space can carry has not asked for anything. @throws IoctlError EINVAL. */
+function requireSomeCarries({ devices }: Ioasid, pasid: number): void {
+  const last = Math.max(...[...devices].map(({ iommu: { model } }) => 2 ** model.pasidBits - 1));
+  if (devices.size > 0 && pasid > last) throw badPasid(RESPOND_RANGE, "pasid", pasid, last);
+}
+
 /**
  * Completes every group of the space with a page in the range, and with the PASID if one is given.
  * @throws IoctlError EINVAL (code, misaligned, empty, PASID), EOVERFLOW.
@@ -44,7 +52,8 @@ export function respondRange(inbox: FaultInbox, space: Ioasid, { iova, size, cod
   const wanted = takeCode(RESPOND_RANGE, code);
   const first = takePages(RESPOND_RANGE, "iova", iova);
   const last = takeLast(RESPOND_RANGE, "iova", first, takePages(RESPOND_RANGE, "size", size));
-  const vpasid = pasid === undefined ? undefined : takeU32(RESPOND_RANGE, "pasid", pasid);
+  const vpasid = pasid === undefined ? undefined : takePasid(RESPOND_RANGE, "pasid", pasid);
+  if (vpasid !== undefined) requireSomeCarries(space, vpasid);
   const inside = (address: bigint): boolean => Number(address >> 12n) >= first && Number(address >> 12n) <= last;
   return inbox.answerAll((group) =>
     group.space === space && (vpasid === undefined || group.vpasid === vpasid) && group.pages.some((page) => inside(page.iova)), wanted);

@@ -7,9 +7,9 @@ import { IoctlError } from "./errno.js";
 import type { Ioasid } from "./ioasid.js";
 import type { Call } from "./requests.js";
 
-export function badPasid(call: Call, pasid: number, last: number): IoctlError {
+export function badPasid(call: Call, field: string, pasid: number, last: number): IoctlError {
   const reason = `PASID ${show(pasid)} is not in 1..${last}`;
-  return new IoctlError("EINVAL", call.name, reason, { field: "userPasid", value: pasid, hint: "IOASID_DEVICE_GET_INFO says how many bits a PASID has" });
+  return new IoctlError("EINVAL", call.name, reason, { field, value: pasid, hint: "IOASID_DEVICE_GET_INFO says how many bits a PASID has" });
 }
 
 export function noPasids(call: Call, { name, kind }: Device): IoctlError {
