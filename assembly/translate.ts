@@ -160,7 +160,10 @@ function walkLane(engine: usize, port: usize, lane: u32): void {
   const need = Request.need(request);
   const reason = walkAndMark(engine, port, domain, iova, need);
   if (reason) {
-    refuseWalk(engine, port, lane, request, reason, isRecoverable(domain, walk, reason));
+    // What an entry lets through to stage 2 is refused by that one, at the address of the request.
+    const passed = !(load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_NESTED) && governing(engine, Request.route(request)) != 0;
+    if (passed) store<u64>(walk, iova, WALK_IPA);
+    refuseWalk(engine, port, lane, request, reason, !passed && isRecoverable(domain, walk, reason));
     return;
   }
   const lg2 = load<u32>(walk, WALK_LEAF_LG2);

@@ -139,20 +139,23 @@ export class FaultDispatch {
     const source = this.#requesters.find(rid, pasid);
     const space = source && spaceOf(source);
     if (source?.device.binding === undefined) this.#unowned += reports.length;
-    if (source?.device.binding === undefined || !space?.asksForPages) {
+    const { hasTable = false, routed } = source?.device ?? {};
+    // A PASID table lets all its DMA ask; a space that is there for one PASID may want no requests.
+    const mayAsk = hasTable ? routed!.asksForPages : space?.asksForPages ?? false;
+    if (source?.device.binding === undefined || space === undefined || !mayAsk) {
       this.#parts.stalls.answer(group, IOASID_PAGE_RESPONSE_INVALID);
       return;
     }
     const { inbox } = source.device.binding.ioasidFd;
-    if (this.#tellAncestors(source, space, reports, inbox)) this.#parts.stalls.answer(group, IOASID_PAGE_RESPONSE_INVALID);
+    if (this.#tellEvents(source, space, reports, inbox)) this.#parts.stalls.answer(group, IOASID_PAGE_RESPONSE_INVALID);
     else inbox.deliver({ ...source, space, group, pages: reports.map(({ iova, access }) => ({ iova, access: accessText(access) })) });
   }
 
-  /** What an ancestor lacks, no answer to a request of the child can bring: it is an event of the ancestor. */
-  #tellAncestors(source: Requesting, space: Ioasid, reports: readonly FaultReport[], inbox: FaultInbox): boolean {
-    const foreign = reports.filter((report) => placeOf(space, report)?.space !== space);
-    for (const report of foreign) inbox.event(eventOf(source, report));
-    return foreign.length > 0;
+  /** What an ancestor lacks, no answer to a request of the child can bring: it is an event of the ancestor. So is all that the space does not ask for. */
+  #tellEvents(source: Requesting, space: Ioasid, reports: readonly FaultReport[], inbox: FaultInbox): boolean {
+    const final = space.asksForPages ? reports.filter((report) => placeOf(source, report)?.space !== space) : reports;
+    for (const report of final) inbox.event(eventOf(source, report));
+    return final.length > 0;
   }
 
   /**
@@ -214,7 +217,7 @@ function eventOf(source: Requesting, fault: RawFault): FaultEvent {
   const { device: { binding }, vpasid } = source;
   const { iova, access, reason, stage, level } = fault;
   const space = spaceOf(source);
-  const place = placeOf(space, fault);
+  const place = placeOf(source, fault);
   const elsewhere = place !== undefined && place.space !== space;
   return {
     kind: "event", ioasid: place?.space.number ?? null, child: elsewhere ? space!.number : null, ipa: elsewhere ? place.address : null,

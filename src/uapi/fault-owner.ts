@@ -64,15 +64,15 @@ const NOWHERE: ReadonlySet<RawFault["reason"]> = new Set<RawFault["reason"]>(["b
 const MERGED: ReadonlySet<RawFault["reason"]> = new Set<RawFault["reason"]>(["not-present", "read-denied", "write-denied", "execute-denied"]);
 
 /**
- * Who refused an access that was led to `space`: of a guest's table stage 1 is the space itself, stage 2 its parent; of kernel-managed
- * tables, the space on the way to the root that lacks the map. undefined: no space.
+ * Who refused an access: of a guest's table stage 1 is the space that the DMA was led to, stage 2 the parent of the space that leads it;
+ * of kernel-managed tables, the space on the way to the root that lacks the map. undefined: no space.
  */
-export function placeOf(space: Ioasid | undefined, fault: RawFault): Place | undefined {
+export function placeOf(source: Requesting, fault: RawFault): Place | undefined {
+  const space = spaceOf(source);
   if (space === undefined || NOWHERE.has(fault.reason)) return undefined;
+  const { hasTable, routed } = source.device;
   const below = space.guestTable !== undefined && fault.stage === 2;
-  // An entry of a PASID table may let DMA through to the parent's table: then there is no ipa, and the address is the same.
-  const passed = space.pasidTable !== undefined && fault.ipa === 0n;
-  const start = below ? { space: space.parent!, address: passed ? fault.iova : fault.ipa } : { space, address: fault.iova };
+  const start = below ? { space: (hasTable ? routed! : space).parent!, address: fault.ipa } : { space, address: fault.iova };
   return MERGED.has(fault.reason) ? lacking(start, fault.access) : start;
 }
 
