@@ -198,12 +198,21 @@ export function hasPasidTables(engine: EngineView): boolean {
   return false;
 }
 
+/** The domain that a route leads to, or led to before it was blocked; 0 for a route that is none. */
+export function domainOfRoute(engine: EngineView, route: number): number {
+  if (route > header(engine, ENGINE_ROUTE_MASK)) return 0;
+  return readU32(engine.memory, header(engine, ENGINE_ROUTES) + route * ROUTE_BYTES + ROUTE_DOMAIN);
+}
+
 /** 1 + the PASID table that the rid of a route is attached to, 0 for none. */
 export function tableOfRid(engine: EngineView, route: number): number {
-  const key = (index: number): bigint => readU64(engine.memory, header(engine, ENGINE_ROUTE_KEYS) + index * 8);
-  const rid = key(route) >> 33n;
-  for (let index = 1; index <= header(engine, ENGINE_ROUTE_MASK); index++) {
-    if (key(index) === ((rid << 33n) | 0x1_0000_0000n)) return readU32(engine.memory, header(engine, ENGINE_ROUTES) + index * ROUTE_BYTES + ROUTE_TABLE);
+  const words = wordsOf(engine.memory);
+  const keys = header(engine, ENGINE_ROUTE_KEYS) >>> 2;
+  // A key is rid 63..33, PASID + 1 below: that of a rid without PASID has the low word 0.
+  const own = words[keys + route * 2 + 1]! | 1;
+  const last = header(engine, ENGINE_ROUTE_MASK);
+  for (let index = 1; index <= last; index++) {
+    if (words[keys + index * 2] === 0 && words[keys + index * 2 + 1] === own >>> 0) return readU32(engine.memory, header(engine, ENGINE_ROUTES) + index * ROUTE_BYTES + ROUTE_TABLE);
   }
   return 0;
 }

@@ -1,7 +1,8 @@
 // What a host's objects are and which calls on them are legal, kept as plain objects: for comparison with a host after any sequence
 // of calls. A call has the errnos of all rules that it breaks, in no order; none: it is carried out. Addresses are pages of 4 KiB.
-// May import space-tree.ts, whose spaces translate as two maps, one after the other, do.
+// May import space-tree.ts, whose spaces translate as two maps, one after the other, do, and the model of a guest's PASID table.
 import type { ErrnoName } from "../../src/uapi/errno.js";
+import type { ModelPasidTable } from "./host-pasid-table.js";
 import { ModelDevice, ModelSpace, type ModelProcess, type Reached } from "./space-tree.js";
 
 /** What user space may do with PASIDs of a device, and what stands in its requests. */
@@ -27,11 +28,17 @@ export class HostFile {
 
 export class HostSpace extends ModelSpace {
   kvmUsers = 0;
+  /** A guest's table of all PASIDs, in place of maps or of one page table. */
+  pasidTable: ModelPasidTable | undefined;
 
   constructor(readonly file: HostFile, number: number, override readonly parent: HostSpace | undefined, process: ModelProcess,
     /** As it was allocated. */
     readonly pageRequests: boolean | undefined) {
     super(number, parent, process);
+  }
+
+  get hasTable(): boolean {
+    return this.table !== undefined || this.pasidTable !== undefined;
   }
 
   /** Devices that are attached here, with a PASID or without. */
@@ -79,20 +86,45 @@ export class HostDevice extends ModelDevice {
     return Number(this.isAttachedTo(space)) + [...this.pasids.values()].filter((other) => other === space).length;
   }
 
-  /** Where its DMA goes. */
+  /** The PASID table that has all its DMA: then spaces that it is attached to with a PASID lead nothing. */
+  get pasidTable(): ModelPasidTable | undefined {
+    return (this.target as HostSpace | undefined)?.pasidTable;
+  }
+
+  /** Where its DMA goes, by address. */
+  leading(pasid: number | undefined): (iova: bigint) => Reached | undefined {
+    const { pasidTable } = this;
+    if (pasidTable === undefined) {
+      const space = pasid === undefined ? this.target : this.pasids.get(pasid);
+      return (iova) => space?.translate(iova);
+    }
+    const reading = pasidTable.valid(pasid ?? 0);
+    return (iova) => reading && pasidTable.follow(reading, iova);
+  }
+
   translate(pasid: number | undefined, iova: bigint): Reached | undefined {
-    return (pasid === undefined ? this.target : this.pasids.get(pasid))?.translate(iova);
+    return this.leading(pasid)(iova);
   }
 }
 
 export const LAST_PASID = 2 ** 20 - 1;
+
+/** A PASID table as a call describes it: its address, and what the format says. */
+export interface PasidTablePlan {
+  readonly addr: bigint;
+  /** undefined: all that the IOMMU has. */
+  readonly pasidBits: number | undefined;
+}
+
+export const MOST_PASID_BITS = 20;
+const FEWEST_PASID_BITS = 6;
 
 export class HostModel {
   readonly files: HostFile[] = [];
   /** The VM's table. */
   readonly kvm = new Map<number, HostSpace>();
 
-  constructor(readonly process: ModelProcess, readonly devices: readonly HostDevice[], private readonly tablesAt: number) {}
+  constructor(readonly process: ModelProcess, readonly devices: readonly HostDevice[]) {}
 
   /** The pPASID that devices which take ENQCMD share in a space is there. */
   hasGlobalPasid(space: HostSpace): boolean {
@@ -111,7 +143,17 @@ export class HostModel {
 
   /** `parent`: of a child. */
   alloc(file: HostFile, parent: number | undefined): ErrnoName[] {
-    return onSpace(file, parent, (space) => broken([space.table !== undefined, "ENOSPC"]));
+    return onSpace(file, parent, (space) => broken([space.hasTable, "ENOSPC"]));
+  }
+
+  /** A child with a guest's page table, whose root is on that page of the parent. */
+  allocTable(file: HostFile, parent: number, root: number): ErrnoName[] {
+    return onSpace(file, parent, (space) => broken([space.hasTable, "ENOSPC"], [!space.pages.has(root), "EFAULT"]));
+  }
+
+  /** A child with a guest's PASID table. */
+  allocPasidTable(file: HostFile, parent: number, plan: PasidTablePlan): ErrnoName[] {
+    return onSpace(file, parent, (space) => [...broken([space.hasTable, "ENOSPC"]), ...badPasidTable(space, plan)]);
   }
 
   free(file: HostFile, number: number): ErrnoName[] {
@@ -121,22 +163,32 @@ export class HostModel {
 
   map(file: HostFile, number: number, first: number, pages: number, target: number, perm: number): ErrnoName[] {
     return onSpace(file, number, (space) => broken(
-      [space.table !== undefined, "EBUSY"],
+      [space.hasTable, "EBUSY"],
       [Array.from({ length: pages }, (_none, n) => first + n).some((page) => space.pages.has(page)), "EEXIST"],
       [space.parent === undefined && !this.process.permits(target, pages, perm), "EFAULT"],
     ));
   }
 
   unmap(file: HostFile, number: number, first: number, pages: number): ErrnoName[] {
-    return onSpace(file, number, (space) => broken([space.table !== undefined, "EBUSY"], [space.wholeAreas(first, pages) === undefined, "EINVAL"]));
+    return onSpace(file, number, (space) => broken([space.hasTable, "EBUSY"], [space.wholeAreas(first, pages) === undefined, "EINVAL"]));
   }
 
-  bindTable(file: HostFile, number: number): ErrnoName[] {
-    return onSpace(file, number, (space) => broken(
-      [space.parent === undefined, "EINVAL"], [space.table !== undefined, "EEXIST"],
-      [space.areas.size > 0 || space.children.size > 0, "EBUSY"],
-      [space.parent !== undefined && !space.parent.pages.has(this.tablesAt), "EFAULT"],
-    ));
+  /** `root`: the page of the parent where the table begins. */
+  bindTable(file: HostFile, number: number, root: number): ErrnoName[] {
+    return onSpace(file, number, (space) => [
+      ...unbindable(space), ...broken([space.parent !== undefined && !space.parent.pages.has(root), "EFAULT"]),
+    ]);
+  }
+
+  bindPasidTable(file: HostFile, number: number, plan: PasidTablePlan): ErrnoName[] {
+    return onSpace(file, number, (space) => [...unbindable(space), ...badPasidTable(space.parent, plan), ...broken(
+      [space.attachedDevices(this.devices).some(({ traits }) => !traits.identical), "EINVAL"],
+      [this.devices.some(({ pasids }) => [...pasids.values()].includes(space)), "EBUSY"],
+    )]);
+  }
+
+  unbindPasidTable(file: HostFile, number: number): ErrnoName[] {
+    return onSpace(file, number, (space) => broken([space.pasidTable === undefined, "ENOENT"]));
   }
 
   unbindTable(file: HostFile, number: number): ErrnoName[] {
@@ -147,6 +199,8 @@ export class HostModel {
     if (device.file === undefined) return ["EINVAL"];
     return [...badPasid(pasid), ...onSpace(device.file, number, (space) => [
       ...broken([space.parent !== undefined && !device.attachedTo(space.parent), "EINVAL"]),
+      // A PASID table has all PASIDs of a requester id, of which a mediated device is a share.
+      ...broken([space.pasidTable !== undefined && (!device.traits.identical || pasid !== undefined), "EINVAL"]),
       ...(pasid === undefined ? this.#attachChain(device, space) : this.#attachPasid(device, pasid)),
     ])];
   }
@@ -202,8 +256,20 @@ export class HostModel {
 }
 
 /** The errnos of the rules that are broken. */
-function broken(...rules: readonly (readonly [broken: boolean, errno: ErrnoName])[]): ErrnoName[] {
+export function broken(...rules: readonly (readonly [broken: boolean, errno: ErrnoName])[]): ErrnoName[] {
   return rules.filter(([isBroken]) => isBroken).map(([, errno]) => errno);
+}
+
+/** Why no table can be bound to the space, whatever it is. */
+function unbindable(space: HostSpace): ErrnoName[] {
+  return broken([space.parent === undefined, "EINVAL"], [space.hasTable, "EEXIST"], [space.areas.size > 0 || space.children.size > 0, "EBUSY"]);
+}
+
+function badPasidTable(parent: HostSpace | undefined, { addr, pasidBits = MOST_PASID_BITS }: PasidTablePlan): ErrnoName[] {
+  return broken(
+    [pasidBits < FEWEST_PASID_BITS || pasidBits > MOST_PASID_BITS || addr % 4096n !== 0n, "EINVAL"],
+    [parent !== undefined && !parent.pages.has(Number(addr >> 12n)), "EFAULT"],
+  );
 }
 
 function badPasid(pasid: number | undefined): ErrnoName[] {
@@ -211,7 +277,7 @@ function badPasid(pasid: number | undefined): ErrnoName[] {
 }
 
 /** What the rules say about a space of the file, if it has one of that number; `number` undefined: about none. */
-function onSpace(file: HostFile, number: number | undefined, rules: (space: HostSpace) => ErrnoName[]): ErrnoName[] {
+export function onSpace(file: HostFile, number: number | undefined, rules: (space: HostSpace) => ErrnoName[]): ErrnoName[] {
   if (file.closed) return ["EBADF"];
   if (number === undefined) return [];
   const space = file.spaces.get(number);

@@ -7,7 +7,7 @@
 import {
   PORT_REQUESTS, PORT_RESULT, PORT_RESULTS, REQUEST_BYTES, REQUEST_IOVA, REQUEST_NEED, REQUEST_ROUTE, RESULT_BYTES,
 } from "../../src/engine/layout.js";
-import { hasPasidTables, liveDomains, type EngineView, type LiveDomain } from "./engine-state.js";
+import { domainOfRoute, hasPasidTables, liveDomains, type EngineView, type LiveDomain } from "./engine-state.js";
 import { expectNoLeaks } from "./frame-leaks.js";
 import { readU32, readU64 } from "./memory-words.js";
 import { checkIotlb, ModelIotlb } from "./model-iotlb.js";
@@ -71,10 +71,18 @@ class EngineOracle {
     return this.domains;
   }
 
+  /**
+   * A translation may have published the entry of a PASID table. While there is one thread, what is published stays so until the next control
+   * call: then only a route to a domain that is not known tells of another one.
+   */
+  private mayBePublished(route: number): boolean {
+    if (this.domains === null || !hasPasidTables(this.engine)) return false;
+    return this.engine.memory.buffer instanceof SharedArrayBuffer || !this.domains.has(domainOfRoute(this.engine, route));
+  }
+
   answered(iova: bigint, route: number, need: number, result: bigint): void {
     if (!this.enabled) return;
-    // A translation may have published the entry of a PASID table.
-    if (hasPasidTables(this.engine)) this.domains = null;
+    if (this.mayBePublished(route)) this.domains = null;
     expectAnswer(this.engine, this.domainsByIndex(), { iova, route, need }, result);
     if (++this.calls % OBSERVE_EVERY === 0) this.model.observe();
   }

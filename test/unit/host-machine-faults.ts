@@ -40,6 +40,8 @@ export class MachineFaults {
   readonly #answered: number[] = [];
   /** Requests that came. */
   asked = 0;
+  /** Accesses that went through a PASID table: made, or waiting for a page. */
+  throughTables = 0;
 
   constructor(machine: MachineCalls) {
     this.#machine = machine;
@@ -67,6 +69,7 @@ export class MachineFaults {
     const taken = [...this.#running].some((each) => each.access.device === device && each.waiting.pasid === told);
     if (taken || this.#running.size >= MOST_WAITING) return;
     const outcome = outcomeOf(access);
+    if (outcome.kind !== "ended" && device.pasidTable !== undefined) this.throughTables++;
     const view = this.#machine.host.device(device.name).dma({ pasid, timeout: Infinity, retries: RETRIES });
     const moved = need === PERM_R ? view.read(first * 4096, pages * 4096) : view.write(first * 4096, new Uint8Array(pages * 4096));
     const ending = moved.then(() => "done", (error: unknown) => {
@@ -195,9 +198,11 @@ function gathered(records: readonly FaultRecord[]): ReadRecord[][] {
     if (record.kind === "overflow") throw new Error(`${record.dropped} records were dropped`);
     const { ioasid, device, pasid, iova, access } = record;
     const source = { ioasid, device, pasid, iova, access };
-    if (record.kind === "event") groups.push([{ kind: "event", ...source, child: record.child, last: false, cookie: undefined }]);
-    else {
-      const read: ReadRecord = { kind: "request", ...source, child: null, last: record.last, cookie: record.cookie };
+    if (record.kind === "event") {
+      const reason = record.reason.startsWith("pasid-") ? record.reason : "access";
+      groups.push([{ kind: "event", ...source, child: record.child, ipa: record.ipa, reason, last: false, cookie: undefined }]);
+    } else {
+      const read: ReadRecord = { kind: "request", ...source, child: null, ipa: null, reason: null, last: record.last, cookie: record.cookie };
       const begun = groups.find(([head, ...rest]) => head!.cookie === record.cookie && ![head!, ...rest].some(({ last }) => last));
       if (begun === undefined) groups.push([read]);
       else begun.push(read);
@@ -207,6 +212,6 @@ function gathered(records: readonly FaultRecord[]): ReadRecord[][] {
 }
 
 function textOf(records: readonly ExpectedRecord[]): string {
-  return records.map(({ kind, ioasid, child, device, pasid, iova, access, last }) =>
-    `${kind} ${ioasid} child ${child} device ${device} pasid ${pasid} ${access} ${iova}${last ? " last" : ""}`).join("; ");
+  return records.map(({ kind, ioasid, child, ipa, reason, device, pasid, iova, access, last }) =>
+    `${kind} ${ioasid} child ${child} ipa ${ipa} ${reason} device ${device} pasid ${pasid} ${access} ${iova}${last ? " last" : ""}`).join("; ");
 }

@@ -1,14 +1,16 @@
 // A random state machine over the objects of a host and their calls, sensible and not: fds, devices physical and mediated, spaces,
-// maps, guests' tables, PASIDs, a VM. After every step the host is as its model.
+// maps, guests' page tables and PASID tables, PASIDs, a VM. After every step the host is as its model.
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { expectNoLeaks } from "../oracle/frame-leaks.js";
 import { liveDomains } from "../oracle/engine-state.js";
 import type { HostAccess } from "../oracle/host-faults.js";
-import type { HostFile, HostModel } from "../oracle/host-model.js";
+import type { InvalidationPlan } from "../oracle/host-invalidation.js";
+import type { HostFile, HostModel, PasidTablePlan } from "../oracle/host-model.js";
+import { DIRECTORY_AT, ENTRY_KINDS, GOOD_ENTRIES, GUEST_PASIDS, POINTER_KINDS, TABLE_AREAS, TABLES_AT } from "./host-machine-guest.js";
 import { HostMachine, PASIDS, RW } from "./host-machine.js";
 
-const RUNS = process.env["IOASID_TEST"] === "long" ? 10_000 : 60;
+const RUNS = process.env["IOASID_TEST"] === "long" ? 10_000 : 100;
 
 type Act = (machine: HostMachine, pick: Picker) => unknown;
 
@@ -55,6 +57,29 @@ class Picker {
     return list.length === 0 ? 0 : this.one(3, list);
   }
 
+  /** A page of the guest's page tables; to undefined: it leads nowhere. */
+  lead(): readonly [chain: number, page: number, to: number | undefined, perm: number] {
+    return [this.number(1, 2), this.number(2, 8), this.number(3, 4) === 0 ? undefined : this.number(3, 8), this.number(4, 2) === 0 ? RW : 1];
+  }
+
+  /** Mostly the guest's own table; now and then where none can be, or of as many PASIDs as none has. */
+  pasidTable(): PasidTablePlan {
+    const odd = this.number(3, 16);
+    const addr = odd === 15 ? DIRECTORY_AT + 8n : odd === 14 ? 0x300000n : DIRECTORY_AT;
+    return { addr, pasidBits: this.one(4, [undefined, 20, 12, 12, 7, 7, 7, 6, 6, 12, 12, 20, 21, 5]) };
+  }
+
+  /** Mostly a legal one for some space. */
+  invalidation(): InvalidationPlan {
+    const pasid = this.one(3, [...GUEST_PASIDS, ...PASIDS]);
+    const range = { granularity: 1, iova: 0n, size: 0x8000n };
+    const plans: InvalidationPlan[] = [
+      {}, range, { ...range, pasid }, { ...range, pasid, caches: 5 }, { granularity: 2, pasid }, { granularity: 2, pasid, caches: this.number(5, 9) },
+      { pasid }, { granularity: 2 }, { granularity: 2, pasid: this.one(5, [63, 64, 0x1000, 2 ** 20]) }, { granularity: 3 }, { granularity: 2, pasid, iova: 0n },
+    ];
+    return this.one(4, plans);
+  }
+
   /** None as often as any; now and then no PASID at all. */
   pasid(n = 3): number | undefined {
     const at = this.numbers[n]!;
@@ -77,14 +102,40 @@ const ACTS: Readonly<Record<string, { readonly weight: number; readonly act: Act
     weight: 6,
     act: (machine, pick) => machine.map(pick.file(), pick.ioasid(pick.file()), pick.number(3, 8), 1 + pick.number(4, 4), pick.number(5, 9), 1 + pick.number(6, 3)),
   },
-  mapTables: { weight: 3, act: (machine, pick) => machine.mapTables(pick.file(), pick.ioasid(pick.file())) },
-  unmap: { weight: 2, act: (machine, pick) => machine.unmap(pick.file(), pick.ioasid(pick.file()), pick.number(3, 8), 1 + pick.number(4, 8)) },
-  bindTable: { weight: 3, act: (machine, pick) => machine.bindTable(pick.file(), pick.ioasid(pick.file())) },
-  unbindTable: { weight: 1, act: (machine, pick) => machine.unbindTable(pick.file(), pick.ioasid(pick.file())) },
-  guestWrites: {
-    weight: 3,
-    act: (machine, pick) => machine.guestWrites(pick.number(2, 8), pick.number(3, 4) === 0 ? undefined : pick.number(3, 8), pick.number(4, 2) === 0 ? RW : 1, pick.number(5, 2) === 0),
+  mapTables: { weight: 4, act: (machine, pick) => machine.mapTables(pick.file(), pick.ioasid(pick.file()), pick.number(3, 2)) },
+  unmap: { weight: 2, act: (machine, pick) => machine.unmap(pick.file(), pick.ioasid(pick.file()), pick.number(3, 8), 1 + pick.number(4, 8), pick.number(5, 64)) },
+  unmapTables: {
+    weight: 1,
+    act: (machine, pick) => {
+      const [first, pages] = pick.one(3, TABLE_AREAS);
+      return machine.unmap(pick.file(), pick.ioasid(pick.file()), TABLES_AT + first, pages, pick.number(5, 64));
+    },
   },
+  bindTable: { weight: 3, act: (machine, pick) => machine.bindTable(pick.file(), pick.ioasid(pick.file()), pick.number(3, 2)) },
+  allocTable: {
+    weight: 2,
+    act: (machine, pick) => pick.file().spaces.size < MOST_SPACES && machine.allocTable(pick.file(), pick.ioasid(pick.file()), pick.number(3, 2), pick.requests()),
+  },
+  bindPasidTable: { weight: 3, act: (machine, pick) => machine.pasidTables.bind(pick.file(), pick.ioasid(pick.file()), pick.pasidTable()) },
+  allocPasidTable: {
+    weight: 3,
+    act: (machine, pick) => pick.file().spaces.size < MOST_SPACES && machine.pasidTables.alloc(pick.file(), pick.ioasid(pick.file()), pick.pasidTable(), pick.requests()),
+  },
+  unbindPasidTable: { weight: 1, act: (machine, pick) => machine.pasidTables.unbind(pick.file(), withPasidTable(pick)) },
+  guestEnters: {
+    weight: 12,
+    act: (machine, pick) => {
+      const kind = pick.number(4, 4) === 3 ? pick.number(5, ENTRY_KINDS) : pick.number(5, GOOD_ENTRIES);
+      return machine.pasidTables.changing(pick.number(6, 64), () => machine.guest.enter(pick.one(3, GUEST_PASIDS), kind));
+    },
+  },
+  guestPoints: {
+    weight: 1,
+    act: (machine, pick) => machine.pasidTables.changing(pick.number(6, 64), () => machine.guest.point(pick.number(3, 2), pick.number(4, 2) * pick.number(5, POINTER_KINDS))),
+  },
+  invalidate: { weight: 3, act: (machine, pick) => machine.pasidTables.invalidate(pick.file(), pick.ioasid(pick.file()), pick.invalidation()) },
+  unbindTable: { weight: 1, act: (machine, pick) => machine.unbindTable(pick.file(), pick.ioasid(pick.file())) },
+  guestWrites: { weight: 4, act: (machine, pick) => machine.guestWrites(...pick.lead(), pick.number(5, 64)) },
   attach: { weight: 10, act: (machine, pick) => machine.attach(pick.device(), pick.ioasid(pick.device().file), pick.pasid()) },
   detach: { weight: 8, act: (machine, pick) => machine.detach(pick.device(), attachedOr(pick), pick.pasid()) },
   read: { weight: 24, act: (machine, pick) => machine.faults.start(accessOf(pick)) },
@@ -103,6 +154,7 @@ const ACTS: Readonly<Record<string, { readonly weight: number; readonly act: Act
       first: pick.number(4, 8), pages: 1 + pick.number(5, 8), code: pick.one(6, [0, 0, 1, 2]), pasid: pick.one(3, [undefined, undefined, ...PASIDS]),
     }),
   },
+  reopen: { weight: 1, act: (machine, pick) => pick.number(4, 4) === 0 && machine.reopen(pick.device()) },
   kvmMap: { weight: 3, act: (machine, pick) => machine.kvmMap(pick.file(), pick.ioasid(pick.file()), pick.pasid() ?? 1) },
   kvmUnmap: { weight: 1, act: (machine, pick) => machine.kvmUnmap(pick.pasid() ?? 1) },
 };
@@ -115,11 +167,19 @@ function attachedOr(pick: Picker): number {
   return pick.number(4, 4) === 0 ? pick.ioasid(file) : there ?? pick.ioasid(file);
 }
 
+/** Mostly a space that has a PASID table. */
+function withPasidTable(pick: Picker): number {
+  const file = pick.file();
+  const there = [...file.spaces.values()].filter(({ pasidTable }) => pasidTable !== undefined);
+  return there.length === 0 || pick.number(3, 8) === 0 ? pick.ioasid(file) : pick.one(2, there).number;
+}
+
 /** Mostly of a device that is attached, as it is: others are refused and no more. No PASID that is none, which views do not take. */
 function accessOf(pick: Picker): HostAccess {
   const attached = pick.devices.filter((device) => device.attached !== undefined || device.pasids.size > 0);
   const device = attached.length === 0 || pick.number(1, 8) === 0 ? pick.device() : pick.one(0, attached);
-  const known = [...(device.attached === undefined ? [] : [undefined]), ...device.pasids.keys()];
+  const entries = device.pasidTable === undefined ? [] : GUEST_PASIDS.filter((pasid) => pasid > 0);
+  const known = [...(device.attached === undefined ? [] : [undefined]), ...device.pasids.keys(), ...entries];
   const pasid = known.length === 0 || pick.number(2, 8) === 0 ? pick.one(3, [undefined, ...PASIDS]) : pick.one(3, known);
   return { device, pasid, first: pick.number(4, 8), pages: 1 + pick.number(5, 3), need: 1 + pick.number(6, 2) };
 }
@@ -146,36 +206,64 @@ const steps = Object.entries(ACTS).flatMap(([name, { weight }]) =>
 
 /**
  * What most users begin with: devices bound, a root that all are attached to, a child of it with a guest's table. From 4 on both spaces
- * ask for pages, whatever they hold; at 5 the child has maps instead.
+ * ask for pages, whatever they hold; at 5 the child has maps instead. From 6 on physical devices are attached to a PASID table, at 8 beside
+ * a space that has a page table.
  */
 function prelude(machine: HostMachine, depth: number): void {
   const { devices, files: [file] } = machine.model;
   for (const device of devices.slice(0, depth > 0 ? devices.length : 0)) machine.bind(device, file!);
+  if (depth > 5) return preludeOfPasids(machine, depth);
   for (let n = 0; n + 1 < Math.min(depth, 3); n++) {
     machine.alloc(file!, n === 0 ? undefined : 1, depth > 3 ? true : undefined);
-    if (n === 0) machine.map(file!, 1, 0, 8, 0, RW);
-    if (n === 0) machine.mapTables(file!, 1);
+    if (n === 0) preludeOfRoot(machine);
     for (const device of devices.slice(n)) machine.attach(device, n + 1, undefined);
-    if (n === 1 && depth < 5) machine.bindTable(file!, 2);
+    if (n === 1 && depth < 5) machine.bindTable(file!, 2, 0);
     // Of some pages the parent lacks what they stand for.
     if (n === 1 && depth === 5) machine.map(file!, 2, 0, 6, 4, RW);
   }
 }
 
+/** Half of them with a PASID table. */
+const preludes = fc.constantFrom(0, 1, 2, 3, 4, 5, 6, 6, 7, 7, 8, 8);
+
+function preludeOfRoot(machine: HostMachine): void {
+  const [file] = machine.model.files;
+  machine.map(file!, 1, 0, 8, 0, RW);
+  for (const area of TABLE_AREAS.keys()) machine.mapTables(file!, 1, area);
+}
+
+function preludeOfPasids(machine: HostMachine, depth: number): void {
+  const { devices, files: [file] } = machine.model;
+  machine.alloc(file!, undefined, depth === 7 ? true : undefined);
+  preludeOfRoot(machine);
+  for (const device of devices) machine.attach(device, 1, undefined);
+  GUEST_PASIDS.forEach((pasid, n) => machine.guest.enter(pasid, n % GOOD_ENTRIES));
+  for (const page of [0, 1, 2]) for (const chain of [0, 1]) machine.guestWrites(chain, page, page + 2 * chain, RW, 0);
+  machine.pasidTables.alloc(file!, 1, { addr: DIRECTORY_AT, pasidBits: 12 }, depth === 7 ? true : undefined);
+  if (depth > 7) machine.allocTable(file!, 1, 1);
+  for (const device of devices.filter(({ traits }) => traits.identical)) {
+    machine.attach(device, 2, undefined);
+    if (depth > 7) machine.attach(device, 3, PASIDS[0]);
+  }
+}
+
 it("answers every call as its model does, translates as it does, and keeps nothing once all is closed", { timeout: 3_600_000 }, async () => {
-  let carriedOut = 0;
-  let asked = 0;
-  await fc.assert(fc.asyncProperty(fc.nat(5), fc.commands(steps, { maxCommands: 60, size: "max" }), async (depth, commands) => {
+  const sums = { carriedOut: 0, asked: 0, throughTables: 0, changed: 0 };
+  await fc.assert(fc.asyncProperty(preludes, fc.commands(steps, { maxCommands: 60, size: "max" }), async (depth, commands) => {
     const machine = await HostMachine.create();
     prelude(machine, depth);
     await fc.asyncModelRun(() => ({ model: {}, real: machine }), commands);
-    carriedOut += machine.carriedOut;
-    asked += machine.faults.asked;
+    sums.carriedOut += machine.carriedOut;
+    sums.asked += machine.faults.asked;
+    sums.throughTables += machine.faults.throughTables;
+    sums.changed += machine.pasidTables.changed;
     for (const file of machine.model.files) if (!file.closed) await machine.close(file);
     machine.check();
     expect([expectNoLeaks(machine.host.engine), machine.host.engine.framesUsed, liveDomains(machine.host.engine)]).toEqual([0, 0, []]);
   }), { numRuns: RUNS });
   // Random calls are worth nothing when all of them are refused.
-  expect(carriedOut).toBeGreaterThan(RUNS * 8);
-  expect(asked).toBeGreaterThan(RUNS / 4);
+  expect(sums.carriedOut).toBeGreaterThan(RUNS * 8);
+  expect(sums.asked).toBeGreaterThan(RUNS / 4);
+  expect(sums.throughTables).toBeGreaterThan(RUNS / 4);
+  expect(sums.changed).toBeGreaterThan(RUNS / 4);
 });

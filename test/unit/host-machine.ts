@@ -5,26 +5,19 @@ import {
   createHost, IOASID_ATTACH_USER_PASID, IOASID_INVALIDATE_RANGE, IoctlError, type IoasidFd, type KvmFd, type SimulatedHost, type VfioDeviceFd,
 } from "../../src/index.js";
 import * as L from "../../src/engine/layout.js";
-import { guestTable } from "../../src/iommu/guest-table.js";
 import type { ErrnoName } from "../../src/uapi/errno.js";
-import { slotMemory } from "../oracle/guest-memory.js";
 import { HostDevice, HostFile, HostModel, HostSpace, type PasidTraits } from "../oracle/host-model.js";
-import { encoderOf } from "../oracle/reference/encode.js";
-import type { ReferenceDomain } from "../oracle/reference/types.js";
 import { ModelProcess } from "../oracle/space-tree.js";
 import { MachineFaults } from "./host-machine-faults.js";
+import { FORMAT, GUEST_PASIDS, MachineGuest, MEMORY, rootOf, TABLE_AREAS, TABLES_AT, TABLES_FROM } from "./host-machine-guest.js";
+import { MachinePasidTables } from "./host-machine-pasid-tables.js";
 
-const MEMORY = 2 ** 20;
-/** Pages of the process, of which the last are the guest's tables: a chain of four. */
-export const MEMORY_PAGES = 16;
-const CHAIN = 4;
-/** Where spaces have the chain. */
-export const TABLES_AT = 64;
 export const RW = L.PERM_R | L.PERM_W;
-const FORMAT = { kind: "x86-64", levels: 4 } as const;
-/** PASIDs that the machine uses; others are asked too, and lead nowhere. */
-export const PASIDS = [1, 2, 0xfffff];
+/** PASIDs that the machine attaches with; others are asked too. */
+export const PASIDS = [1, 0x41, 0xfffff];
 const ASKED_PAGES = [0, 1, 2, 3, 4, 5, 6, 7, TABLES_AT];
+/** Fewer where there are many PASIDs. */
+const ASKED_OF_TABLES = [0, 1, 2, 5, TABLES_AT];
 const PROBE = { name: "machine", fields: new Set<string>() };
 
 const PDEV: PasidTraits = { user: true, identical: true, global: false, enqcmd: false };
@@ -40,22 +33,24 @@ const bytes = (pages: number): bigint => BigInt(pages) << 12n;
 
 export class HostMachine {
   readonly model: HostModel;
-  readonly #process = new ModelProcess();
+  readonly process = new ModelProcess();
+  readonly guest: MachineGuest;
   readonly files = new Map<HostFile, IoasidFd>();
   readonly #deviceFiles = new Map<HostDevice, VfioDeviceFd>();
   readonly #kvm: KvmFd;
   readonly faults = new MachineFaults(this);
+  readonly pasidTables = new MachinePasidTables(this);
   /** Calls that were. */
   carriedOut = 0;
 
   private constructor(readonly host: SimulatedHost) {
-    const { hpa } = host.process.mmap({ hva: bytes(MEMORY), size: bytes(MEMORY_PAGES) });
-    this.#process.add(MEMORY, MEMORY_PAGES, hpa, RW);
-    this.#writeChain();
+    const { hpa } = host.process.mmap({ hva: bytes(MEMORY), size: bytes(MachineGuest.pages) });
+    this.process.add(MEMORY, MachineGuest.pages, hpa, RW);
+    this.guest = new MachineGuest(host);
     // A device that is shared out belongs to the host.
     const devices = DEVICES.filter(({ name }) => name !== "card").map(({ name, traits }) => new HostDevice(name, traits));
-    for (const device of devices) this.#deviceFiles.set(device, host.open(`/dev/vfio/devices/${device.name}`) as VfioDeviceFd);
-    this.model = new HostModel(this.#process, devices, TABLES_AT);
+    for (const device of devices) this.#openDevice(device);
+    this.model = new HostModel(this.process, devices);
     this.#kvm = host.open("/dev/kvm");
     this.open();
   }
@@ -103,7 +98,7 @@ export class HostMachine {
     const { done, value } = this.call(this.model.alloc(file, parent), () => this.#fd(file).allocIoasid(arg));
     if (!done) return;
     const above = parent === undefined ? undefined : file.spaces.get(parent)!;
-    file.spaces.set(value!, new HostSpace(file, value!, above, this.#process, pageRequests));
+    file.spaces.set(value!, new HostSpace(file, value!, above, this.process, pageRequests));
   }
 
   free(file: HostFile, ioasid: number): void {
@@ -120,27 +115,40 @@ export class HostMachine {
     if (this.call(legal, () => this.#fd(file).dmaMap(arg)).done) file.spaces.get(ioasid)!.map(first, pages, target, perm);
   }
 
-  /** The guest's tables, at the place where they expect themselves. */
-  mapTables(file: HostFile, ioasid: number): void {
+  /** The guest's page tables, or its PASID table, at the place where they expect themselves. */
+  mapTables(file: HostFile, ioasid: number, area: number): void {
+    const [first, pages] = TABLE_AREAS[area]!;
     const parent = file.spaces.get(ioasid)?.parent;
-    this.map(file, ioasid, TABLES_AT, CHAIN, parent === undefined ? MEMORY_PAGES - CHAIN : TABLES_AT, RW);
+    this.map(file, ioasid, TABLES_AT + first, pages, (parent === undefined ? TABLES_FROM : TABLES_AT) + first, RW);
   }
 
-  unmap(file: HostFile, ioasid: number, first: number, pages: number): void {
+  /** Entries of PASID tables that lie there are gone for the IOMMU: that is said. */
+  unmap(file: HostFile, ioasid: number, first: number, pages: number, way: number): void {
     const arg = { ioasid, iova: bytes(first), size: bytes(pages) };
-    const { done, value } = this.call(this.model.unmap(file, ioasid, first, pages), () => this.#fd(file).dmaUnmap(arg));
-    if (!done) return;
-    const space = file.spaces.get(ioasid)!;
-    const areas = space.wholeAreas(first, pages)!;
-    expect(value!.size).toBe(bytes(areas.reduce((sum, area) => sum + area.pages, 0)));
-    space.unmap(areas);
+    this.pasidTables.changing(way, () => {
+      const { done, value } = this.call(this.model.unmap(file, ioasid, first, pages), () => this.#fd(file).dmaUnmap(arg));
+      if (!done) return;
+      const space = file.spaces.get(ioasid)!;
+      const areas = space.wholeAreas(first, pages)!;
+      expect(value!.size).toBe(bytes(areas.reduce((sum, area) => sum + area.pages, 0)));
+      space.unmap(areas);
+    });
   }
 
-  bindTable(file: HostFile, ioasid: number): void {
-    const arg = { ioasid, addr: bytes(TABLES_AT), format: FORMAT };
-    if (!this.call(this.model.bindTable(file, ioasid), () => this.#fd(file).bindPgtable(arg)).done) return;
+  bindTable(file: HostFile, ioasid: number, chain: number): void {
+    const arg = { ioasid, addr: bytes(rootOf(chain)), format: FORMAT };
+    if (!this.call(this.model.bindTable(file, ioasid, rootOf(chain)), () => this.#fd(file).bindPgtable(arg)).done) return;
     const space = file.spaces.get(ioasid)!;
-    space.table = this.#referenceTable(space.parent!);
+    space.table = this.guest.pageTable(space.parent!, arg.addr);
+  }
+
+  allocTable(file: HostFile, parent: number, chain: number, pageRequests?: boolean): void {
+    const arg = { parent, addr: bytes(rootOf(chain)), format: FORMAT, ...(pageRequests !== undefined && { pageRequests }) };
+    const { done, value } = this.call(this.model.allocTable(file, parent, rootOf(chain)), () => this.#fd(file).allocIoasidPgtable(arg));
+    if (!done) return;
+    const space = new HostSpace(file, value!, file.spaces.get(parent)!, this.process, pageRequests);
+    space.table = this.guest.pageTable(space.parent!, arg.addr);
+    file.spaces.set(value!, space);
   }
 
   async unbindTable(file: HostFile, ioasid: number): Promise<void> {
@@ -150,26 +158,30 @@ export class HostMachine {
     await this.faults.unbound(space);
   }
 
-  /** The guest changes a page of its table, and says so wherever it is bound. */
-  guestWrites(page: number, to: number | undefined, perm: number, ranged: boolean): void {
-    const leaf = { address: bytes(to ?? 0), lg2: 12, perm, user: true, accessed: true, dirty: true };
-    this.#writeEntry(CHAIN - 1, page, to === undefined ? 0n : encoderOf(L.FORMAT_X86_64).leaf(0, leaf));
-    const what = ranged ? { granularity: IOASID_INVALIDATE_RANGE, iova: bytes(page), size: 4096 } : {};
+  /** The guest changes a page of a page table, and says so wherever it is bound; or perhaps not, if nothing was there before. */
+  guestWrites(chain: number, page: number, to: number | undefined, perm: number, way: number): void {
+    const was = this.guest.lead(chain, page, to, perm);
+    if (!was && way % 16 >= 8) return;
+    const what = way % 2 === 1 ? { granularity: IOASID_INVALIDATE_RANGE, iova: bytes(page), size: 4096n } : {};
     for (const file of this.model.files) {
       for (const { number: ioasid, table } of file.spaces.values()) {
         if (table !== undefined) this.call([], () => this.#fd(file).invalidateCache({ ioasid, ...what }));
       }
     }
+    this.pasidTables.pageChanged(page, way);
   }
 
   /** The first page that some device waits for comes; nobody is told so far. */
   bring(nth: number, to: number): void {
     const waiting = this.faults.waiting(nth);
     if (waiting === undefined) return;
-    const { file, space, pages: [iova] } = waiting;
+    const { file, space, device, pasid, pages: [iova] } = waiting;
     const page = Number(iova! >> 12n);
-    if (space.table !== undefined) this.guestWrites(page, to, RW, true);
-    else this.map(file, space.number, page, 1, to, RW);
+    const reading = device.pasidTable?.valid(pasid ?? 0);
+    const root = reading?.kind === "stage1" ? reading.root : space.table?.root;
+    if (root === undefined && !space.hasTable) return this.map(file, space.number, page, 1, to, RW);
+    const chain = root === undefined ? undefined : this.guest.chainOf(root);
+    if (chain !== undefined) this.guestWrites(chain, page, to, RW, nth);
   }
 
   attach(device: HostDevice, ioasid: number, pasid: number | undefined): void {
@@ -186,6 +198,17 @@ export class HostMachine {
     if (pasid === undefined) device.detach();
     else device.pasids.delete(pasid);
     await this.faults.moved(device);
+  }
+
+  /** The file of the device is closed, and opened anew. */
+  async reopen(device: HostDevice): Promise<void> {
+    this.call([], () => this.#device(device).close());
+    const { file } = device;
+    this.model.detachAll(device);
+    if (file !== undefined) await this.faults.moved(device);
+    file?.devices.delete(device);
+    device.file = undefined;
+    this.#openDevice(device);
   }
 
   kvmMap(file: HostFile, ioasid: number, pasid: number): void {
@@ -207,8 +230,9 @@ export class HostMachine {
   /** Where all DMA goes, what is attached, and what is charged. */
   check(): void {
     for (const device of this.model.devices) {
-      // One that leads nowhere too.
-      for (const pasid of [undefined, ...device.pasids.keys(), 7]) for (const page of ASKED_PAGES) this.#checkAccess(device, pasid, page);
+      // Those that lead nowhere too.
+      const pasids = new Set([undefined, ...device.pasids.keys(), 7, ...(device.pasidTable === undefined ? [] : [...GUEST_PASIDS, 0xfffff])]);
+      for (const pasid of pasids) this.#checkDma(device, pasid);
     }
     let charged = 0;
     for (const file of this.model.files) for (const space of file.spaces.values()) charged += this.#checkSpace(file, space);
@@ -219,16 +243,20 @@ export class HostMachine {
     this.faults.check(this.model.files);
   }
 
-  #checkAccess(device: HostDevice, pasid: number | undefined, page: number): void {
-    const wanted = device.translate(pasid, bytes(page));
-    for (const need of [L.PERM_R, L.PERM_W]) {
-      const hpa = wanted !== undefined && (wanted.perm & need) === need ? wanted.hpa : undefined;
-      expect(this.#ask(device, pasid, page, need), `${device.name}, PASID ${pasid}, page ${page}, access ${need}`).toBe(hpa);
+  #checkDma(device: HostDevice, pasid: number | undefined): void {
+    const leading = device.leading(pasid);
+    for (const page of device.pasidTable === undefined ? ASKED_PAGES : ASKED_OF_TABLES) {
+      const wanted = leading(bytes(page));
+      for (const need of [L.PERM_R, L.PERM_W]) {
+        const hpa = wanted !== undefined && (wanted.perm & need) === need ? wanted.hpa : undefined;
+        const got = this.ask(device, pasid, page, need);
+        if (got !== hpa) expect(got, `${device.name}, PASID ${pasid}, page ${page}, access ${need}`).toBe(hpa);
+      }
     }
   }
 
   /** The page's address as the port answers; undefined when it is refused. */
-  #ask({ name }: HostDevice, pasid: number | undefined, page: number, need: number): bigint | undefined {
+  ask({ name }: HostDevice, pasid: number | undefined, page: number, need: number): bigint | undefined {
     const device = this.host.devices().find((each) => each.name === name)!;
     const requester = pasid === undefined ? device.requester : device.requesterOf(pasid);
     if (requester === undefined) return undefined;
@@ -243,6 +271,7 @@ export class HostMachine {
     expect([...real.devices].map(({ name }) => name).sort()).toEqual(attached.sort());
     expect(real.domain !== undefined).toBe(attached.length > 0);
     expect(real.kvmUsers).toBe(space.kvmUsers);
+    expect([real.pgtable?.addr, real.pasidTable?.addr]).toEqual([space.table?.root, space.pasidTable?.directory]);
     return space.charged;
   }
 
@@ -254,6 +283,10 @@ export class HostMachine {
 
   #device(device: HostDevice): VfioDeviceFd {
     return this.#deviceFiles.get(device)!;
+  }
+
+  #openDevice(device: HostDevice): void {
+    this.#deviceFiles.set(device, this.host.open(`/dev/vfio/devices/${device.name}`) as VfioDeviceFd);
   }
 
   /** Carried out if no rule is broken, else refused with one of these errnos. */
@@ -268,29 +301,5 @@ export class HostMachine {
       expect(errnos, error.message).toContain(error.errno);
       return { done: false, value: undefined };
     }
-  }
-
-  #writeEntry(table: number, index: number, pte: bigint): void {
-    const words = this.host.process.bytes(bytes(MEMORY + MEMORY_PAGES - CHAIN + table), 4096);
-    new DataView(words.buffer, words.byteOffset).setBigUint64(index * 8, pte, true);
-  }
-
-  #writeChain(): void {
-    const { table } = encoderOf(L.FORMAT_X86_64);
-    const ACCESSED = 1n << 5n;
-    for (const level of [3, 2, 1]) this.#writeEntry(3 - level, 0, table(bytes(TABLES_AT + 4 - level), level, level - 1) | ACCESSED);
-  }
-
-  /** The guest's table as the reference walker reads it, in the parent's addresses. */
-  #referenceTable(parent: HostSpace): ReferenceDomain {
-    const options = guestTable(this.host.iommus.get("iommu0")!.model, FORMAT, bytes(TABLES_AT));
-    if ("reason" in options) throw new Error(options.reason);
-    const { guestRoot, format, levels, width, outputWidth, rule = "zero", accessed = "ignore", dirty = "ignore" } = options;
-    const memory = slotMemory(this.host.engine);
-    const read = (address: bigint): bigint | null => {
-      const at = parent.translate(address);
-      return at && (at.perm & L.PERM_R) !== 0 ? memory(at.hpa) : null;
-    };
-    return { format, levels, width, outputWidth, rule, accessed, dirty, root: guestRoot!, read };
   }
 }
