@@ -131,6 +131,11 @@ export class HostModel {
     return this.devices.some(({ traits, pasids }) => traits.global && [...pasids.values()].includes(space));
   }
 
+  /** Some device's DMA goes by the tables of the space. */
+  leadsDma(space: HostSpace): boolean {
+    return this.devices.some(({ target, pasidTable, pasids }) => target === space || (pasidTable === undefined && [...pasids.values()].includes(space)));
+  }
+
   bind({ file, traits }: HostDevice, to: HostFile): ErrnoName[] {
     if (to.closed) return ["EBADF"];
     return broken([file !== undefined, "EBUSY"], [traits.enqcmd && traits.identical && to.translatesPasids, "EOPNOTSUPP"]);
@@ -153,7 +158,7 @@ export class HostModel {
 
   /** A child with a guest's PASID table. */
   allocPasidTable(file: HostFile, parent: number, plan: PasidTablePlan): ErrnoName[] {
-    return onSpace(file, parent, (space) => [...broken([space.hasTable, "ENOSPC"]), ...badPasidTable(space, plan)]);
+    return onSpace(file, parent, (space) => [...broken([space.hasTable, "ENOSPC"]), ...this.#badPasidTable(space, plan)]);
   }
 
   free(file: HostFile, number: number): ErrnoName[] {
@@ -181,10 +186,19 @@ export class HostModel {
   }
 
   bindPasidTable(file: HostFile, number: number, plan: PasidTablePlan): ErrnoName[] {
-    return onSpace(file, number, (space) => [...unbindable(space), ...badPasidTable(space.parent, plan), ...broken(
+    return onSpace(file, number, (space) => [...unbindable(space), ...this.#badPasidTable(space.parent, plan), ...broken(
       [space.attachedDevices(this.devices).some(({ traits }) => !traits.identical), "EINVAL"],
       [this.devices.some(({ pasids }) => [...pasids.values()].includes(space)), "EBUSY"],
     )]);
+  }
+
+  /** Where no device is, there is no IOMMU to say how a table is aligned: attach does. */
+  #badPasidTable(parent: HostSpace | undefined, { addr, pasidBits = MOST_PASID_BITS }: PasidTablePlan): ErrnoName[] {
+    return broken(
+      [pasidBits < FEWEST_PASID_BITS || pasidBits > MOST_PASID_BITS, "EINVAL"],
+      [parent !== undefined && addr % 4096n !== 0n && parent.attachedDevices(this.devices).length > 0, "EINVAL"],
+      [parent !== undefined && !parent.pages.has(Number(addr >> 12n)), "EFAULT"],
+    );
   }
 
   unbindPasidTable(file: HostFile, number: number): ErrnoName[] {
@@ -200,7 +214,7 @@ export class HostModel {
     return [...badPasid(pasid), ...onSpace(device.file, number, (space) => [
       ...broken([space.parent !== undefined && !device.attachedTo(space.parent), "EINVAL"]),
       // A PASID table has all PASIDs of a requester id, of which a mediated device is a share.
-      ...broken([space.pasidTable !== undefined && (!device.traits.identical || pasid !== undefined), "EINVAL"]),
+      ...broken([space.pasidTable !== undefined && (!device.traits.identical || pasid !== undefined || space.pasidTable.directory % 4096n !== 0n), "EINVAL"]),
       ...(pasid === undefined ? this.#attachChain(device, space) : this.#attachPasid(device, pasid)),
     ])];
   }
@@ -263,13 +277,6 @@ export function broken(...rules: readonly (readonly [broken: boolean, errno: Err
 /** Why no table can be bound to the space, whatever it is. */
 function unbindable(space: HostSpace): ErrnoName[] {
   return broken([space.parent === undefined, "EINVAL"], [space.hasTable, "EEXIST"], [space.areas.size > 0 || space.children.size > 0, "EBUSY"]);
-}
-
-function badPasidTable(parent: HostSpace | undefined, { addr, pasidBits = MOST_PASID_BITS }: PasidTablePlan): ErrnoName[] {
-  return broken(
-    [pasidBits < FEWEST_PASID_BITS || pasidBits > MOST_PASID_BITS || addr % 4096n !== 0n, "EINVAL"],
-    [parent !== undefined && !parent.pages.has(Number(addr >> 12n)), "EFAULT"],
-  );
 }
 
 function badPasid(pasid: number | undefined): ErrnoName[] {

@@ -1,6 +1,7 @@
-// PASID tables of a host machine: the guest writes them, they are bound, taken away, and said to have changed. The rule that the machine keeps
-// for its guest: what DMA could go by is invalidated once it reads differently, in any of the ways that there are; until then DMA may go by what
-// was there or by what is there, and by nothing else. What DMA could not go by is not invalidated. Imports the calls of the machine, and the models.
+// The guest's tables of a host machine: the guest writes page tables and PASID tables, these are bound and taken away, and what has changed is
+// said. The rule that the machine keeps for its guest: what DMA could go by is invalidated once it reads differently, in any of the ways that there
+// are; until then DMA may go by what was there or by what is there, and by nothing else. What DMA could not go by is not invalidated. Imports the
+// calls of the machine, and the models.
 import { expect } from "vitest";
 import {
   IOASID_CACHE_IOTLB, IOASID_CACHE_PASID, IOASID_INVALIDATE_PASID, IOASID_INVALIDATE_RANGE, type IoasidFd, type PasidTableFormat,
@@ -91,21 +92,31 @@ export class MachinePasidTables {
     return value;
   }
 
-  /** The page tables of entries have changed at a page: says so, where DMA could go by them. */
-  pageChanged(page: number, way: number): void {
+  /**
+   * The guest changes a page of a page table, and says so wherever DMA may go by it: not, perhaps, if nothing was there before, nor where a
+   * PASID table has all the DMA and is told.
+   */
+  writePage(chain: number, page: number, to: number | undefined, perm: number, way: number): void {
+    const { guest, model } = this.#machine;
+    const was = guest.lead(chain, page, to, perm);
+    if (!was && way % 16 >= 8) return;
     const range = { granularity: IOASID_INVALIDATE_RANGE, iova: BigInt(page) << 12n, size: 4096n };
-    for (const space of this.#spaces()) {
-      if (way % 4 === 3) {
-        this.#say(space, {});
-        continue;
+    for (const { spaces } of model.files) {
+      for (const space of spaces.values()) {
+        if (space.pasidTable !== undefined) this.#pageChanged(space, range, way);
+        else if (space.table !== undefined && (way % 32 < 16 || model.leadsDma(space))) this.#say(space, way % 2 === 1 ? range : {});
       }
-      for (const pasid of GUEST_PASIDS) {
-        if (space.pasidTable!.valid(pasid)?.kind !== "stage1") continue;
-        const tracker = way % 8 >= 4 ? this.#trackerOf({ space, pasid }) : undefined;
-        const whole = { granularity: IOASID_INVALIDATE_PASID, pasid, caches: IOASID_CACHE_IOTLB };
-        if (tracker !== undefined) this.#say(tracker, [range, { ...range, pasid }, whole][way % 3]!);
-        else this.#say(space, way % 4 === 0 ? whole : { ...range, pasid });
-      }
+    }
+  }
+
+  #pageChanged(space: HostSpace, range: InvalidationPlan, way: number): void {
+    if (way % 4 === 3) return this.#say(space, {});
+    for (const pasid of GUEST_PASIDS) {
+      if (space.pasidTable!.valid(pasid)?.kind !== "stage1") continue;
+      const tracker = way % 8 >= 4 ? this.#trackerOf({ space, pasid }) : undefined;
+      const whole = { granularity: IOASID_INVALIDATE_PASID, pasid, caches: IOASID_CACHE_IOTLB };
+      if (tracker !== undefined) this.#say(tracker, [range, { ...range, pasid }, whole][way % 3]!);
+      else this.#say(space, way % 4 === 0 ? whole : { ...range, pasid });
     }
   }
 

@@ -135,7 +135,7 @@ const ACTS: Readonly<Record<string, { readonly weight: number; readonly act: Act
   },
   invalidate: { weight: 3, act: (machine, pick) => machine.pasidTables.invalidate(pick.file(), pick.ioasid(pick.file()), pick.invalidation()) },
   unbindTable: { weight: 1, act: (machine, pick) => machine.unbindTable(pick.file(), pick.ioasid(pick.file())) },
-  guestWrites: { weight: 4, act: (machine, pick) => machine.guestWrites(...pick.lead(), pick.number(5, 64)) },
+  guestWrites: { weight: 4, act: (machine, pick) => machine.pasidTables.writePage(...pick.lead(), pick.number(5, 64)) },
   attach: { weight: 10, act: (machine, pick) => machine.attach(pick.device(), pick.ioasid(pick.device().file), pick.pasid()) },
   detach: { weight: 8, act: (machine, pick) => machine.detach(pick.device(), attachedOr(pick), pick.pasid()) },
   read: { weight: 24, act: (machine, pick) => machine.faults.start(accessOf(pick)) },
@@ -238,7 +238,7 @@ function preludeOfPasids(machine: HostMachine, depth: number): void {
   preludeOfRoot(machine);
   for (const device of devices) machine.attach(device, 1, undefined);
   GUEST_PASIDS.forEach((pasid, n) => machine.guest.enter(pasid, n % GOOD_ENTRIES));
-  for (const page of [0, 1, 2]) for (const chain of [0, 1]) machine.guestWrites(chain, page, page + 2 * chain, RW, 0);
+  for (const page of [0, 1, 2]) for (const chain of [0, 1]) machine.pasidTables.writePage(chain, page, page + 2 * chain, RW, 0);
   machine.pasidTables.alloc(file!, 1, { addr: DIRECTORY_AT, pasidBits: 12 }, depth === 7 ? true : undefined);
   if (depth > 7) machine.allocTable(file!, 1, 1);
   for (const device of devices.filter(({ traits }) => traits.identical)) {

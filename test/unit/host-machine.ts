@@ -2,7 +2,7 @@
 // a rule that it breaks, and afterwards every device's DMA goes where the model says, with each PASID. Addresses are pages of 4 KiB.
 import { expect } from "vitest";
 import {
-  createHost, IOASID_ATTACH_USER_PASID, IOASID_INVALIDATE_RANGE, IoctlError, type IoasidFd, type KvmFd, type SimulatedHost, type VfioDeviceFd,
+  createHost, IOASID_ATTACH_USER_PASID, IoctlError, type IoasidFd, type KvmFd, type SimulatedHost, type VfioDeviceFd,
 } from "../../src/index.js";
 import * as L from "../../src/engine/layout.js";
 import type { ErrnoName } from "../../src/uapi/errno.js";
@@ -158,19 +158,6 @@ export class HostMachine {
     await this.faults.unbound(space);
   }
 
-  /** The guest changes a page of a page table, and says so wherever it is bound; or perhaps not, if nothing was there before. */
-  guestWrites(chain: number, page: number, to: number | undefined, perm: number, way: number): void {
-    const was = this.guest.lead(chain, page, to, perm);
-    if (!was && way % 16 >= 8) return;
-    const what = way % 2 === 1 ? { granularity: IOASID_INVALIDATE_RANGE, iova: bytes(page), size: 4096n } : {};
-    for (const file of this.model.files) {
-      for (const { number: ioasid, table } of file.spaces.values()) {
-        if (table !== undefined) this.call([], () => this.#fd(file).invalidateCache({ ioasid, ...what }));
-      }
-    }
-    this.pasidTables.pageChanged(page, way);
-  }
-
   /** The first page that some device waits for comes; nobody is told so far. */
   bring(nth: number, to: number): void {
     const waiting = this.faults.waiting(nth);
@@ -181,7 +168,7 @@ export class HostMachine {
     const root = reading?.kind === "stage1" ? reading.root : space.table?.root;
     if (root === undefined && !space.hasTable) return this.map(file, space.number, page, 1, to, RW);
     const chain = root === undefined ? undefined : this.guest.chainOf(root);
-    if (chain !== undefined) this.guestWrites(chain, page, to, RW, nth);
+    if (chain !== undefined) this.pasidTables.writePage(chain, page, to, RW, nth);
   }
 
   attach(device: HostDevice, ioasid: number, pasid: number | undefined): void {
