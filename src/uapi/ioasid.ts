@@ -137,6 +137,8 @@ export class Ioasid {
       const routed = device.iommu.reserveRoute(requester.rid, requester.pasid);
       if (fresh && (dryRun || !routed)) discard(domain);
       if (!routed) throw noRoute(ATTACH, device.name);
+      // While PASID tables had all DMA that came here, the guest may have told them alone of its changes.
+      if (!dryRun && !fresh && this.pgtable !== undefined && !this.#leadsDma) domain.invalidate();
       if (!dryRun) this.domain = domain;
     } catch (error) {
       this.#releasePasid(device, vpasid, requester.pasid);
@@ -149,6 +151,11 @@ export class Ioasid {
     if (vpasid !== undefined) return this.#attachPasid(device, vpasid, requester.pasid!);
     device.addSpace(this);
     this.#regroup(device.group);
+  }
+
+  /** Does a route lead here, not only what a PASID table reads? */
+  get #leadsDma(): boolean {
+    return [...this.#devices].some((device) => device.routed === this || (!device.hasTable && device.pasidsOf(this).size > 0));
   }
 
   #attachPasid(device: Device, vpasid: number, ppasid: number): void {

@@ -206,8 +206,8 @@ const steps = Object.entries(ACTS).flatMap(([name, { weight }]) =>
 
 /**
  * What most users begin with: devices bound, a root that all are attached to, a child of it with a guest's table. From 4 on both spaces
- * ask for pages, whatever they hold; at 5 the child has maps instead. From 6 on physical devices are attached to a PASID table, at 8 beside
- * a space that has a page table.
+ * ask for pages, whatever they hold; at 5 the child has maps instead. From 6 on physical devices are attached to a PASID table, from 8 on
+ * beside a space that has a page table; what asks for pages differs.
  */
 function prelude(machine: HostMachine, depth: number): void {
   const { devices, files: [file] } = machine.model;
@@ -224,7 +224,7 @@ function prelude(machine: HostMachine, depth: number): void {
 }
 
 /** Half of them with a PASID table. */
-const preludes = fc.constantFrom(0, 1, 2, 3, 4, 5, 6, 6, 7, 7, 8, 8);
+const preludes = fc.constantFrom(0, 1, 2, 3, 4, 5, 6, 6, 7, 8, 8, 9);
 
 function preludeOfRoot(machine: HostMachine): void {
   const [file] = machine.model.files;
@@ -239,7 +239,7 @@ function preludeOfPasids(machine: HostMachine, depth: number): void {
   for (const device of devices) machine.attach(device, 1, undefined);
   GUEST_PASIDS.forEach((pasid, n) => machine.guest.enter(pasid, n % GOOD_ENTRIES));
   for (const page of [0, 1, 2]) for (const chain of [0, 1]) machine.pasidTables.writePage(chain, page, page + 2 * chain, RW, 0);
-  machine.pasidTables.alloc(file!, 1, { addr: DIRECTORY_AT, pasidBits: 12 }, depth === 7 ? true : undefined);
+  machine.pasidTables.alloc(file!, 1, { addr: DIRECTORY_AT, pasidBits: 12 }, [undefined, true, undefined, false][depth - 6]);
   if (depth > 7) machine.allocTable(file!, 1, 1);
   for (const device of devices.filter(({ traits }) => traits.identical)) {
     machine.attach(device, 2, undefined);

@@ -129,6 +129,21 @@ describe.each(PASID_KINDS.map((kind) => [kind.name, kind] as const))("a PASID ta
     expect([land(5), land(6)]).toEqual([0x6000n, 0x1000n]);
   });
 
+  it("may be told alone of a change where it has all DMA, also if a space that is attached beside it leads another device later", async () => {
+    const { fd, all, devs, land, gpa, one } = await machine(kind);
+    const ioasid = fd.allocIoasidPgtable({ parent: gpa, addr: one.root, format: kind.pgtable });
+    devs[1]!.attachIoasid({ ioasid });
+    expect(land(undefined, "dev2")).toBe(0x1000n);
+    devs[0]!.attachIoasid({ ioasid, flags, userPasid: 5 });
+    devs[1]!.detachIoasid({ ioasid });
+    const table = all();
+    devs[0]!.attachIoasid({ ioasid: table });
+    one.map(IOVA, 0x4000n);
+    fd.invalidateCache({ ioasid: table, granularity: 1, iova: IOVA, size: K4, pasid: 5 });
+    devs[1]!.attachIoasid({ ioasid });
+    expect([land(5), land(undefined, "dev2")]).toEqual([0x4000n, 0x4000n]);
+  });
+
   it("ends with the device that is closed, and with the fd", async () => {
     const { fd, all, devs, land } = await machine(kind);
     const ioasid = all();
