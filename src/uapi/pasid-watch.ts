@@ -21,6 +21,7 @@ export interface PasidChange {
 const PAGE_WORDS = 512;
 const POINTER_PRESENT = 1n;
 const EMPTY = new BigUint64Array(PAGE_WORDS);
+const NO_ENTRIES: ReadonlyMap<number, BigUint64Array> = new Map();
 
 export class PasidTableWatch {
   readonly #space: Ioasid;
@@ -48,9 +49,11 @@ export class PasidTableWatch {
   /** Entries that differ from what they were at the last look, by PASID; none once closed. `onChange` hears of them too. */
   scan(): readonly PasidChange[] {
     if (this.#closed) return [];
-    const before = this.#entries;
+    const [before, shape] = [this.#entries, this.#shape];
     this.#look();
-    const changes = compare(before, this.#entries, this.#shape);
+    // Entries of a table of another shape that was bound since are others, whatever they say.
+    const changes = isSameShape(shape, this.#shape) ? compare(before, this.#entries, shape)
+      : [...compare(before, NO_ENTRIES, shape), ...compare(NO_ENTRIES, this.#entries, this.#shape)];
     if (changes.length > 0) this.#tell(changes);
     return changes;
   }
@@ -92,6 +95,7 @@ export class PasidTableWatch {
   /** Reads the table. One that was taken away has no entries. */
   #look(): void {
     const { pasidTable } = this.#space;
+    if (pasidTable !== undefined) this.#shape = pasidTableShape(pasidTable.format, bitsOfPasid(this.#space));
     const reader = new TableReader(this.#space, this.#shape, this.#pages);
     if (pasidTable !== undefined) reader.readFrom(pasidTable.addr, 0, 0);
     ({ pages: this.#pages, entries: this.#entries, memory: this.#memory } = reader);
@@ -171,6 +175,10 @@ function ramBehind(space: Ioasid, page: number): Uint8Array | undefined {
     if (at.parent === undefined) return process.find(target)?.offset === undefined ? undefined : process.bytes(firstByte(target), 4096);
   }
   return undefined;
+}
+
+function isSameShape(a: PasidTableShape, b: PasidTableShape): boolean {
+  return a.pasidBits === b.pasidBits && a.words === b.words && a.present === b.present && a.pointersLg2.join() === b.pointersLg2.join();
 }
 
 function compare(before: ReadonlyMap<number, BigUint64Array>, now: ReadonlyMap<number, BigUint64Array>, shape: PasidTableShape): PasidChange[] {

@@ -159,6 +159,28 @@ describe.each(PASID_KINDS.map((kind) => [kind.name, kind] as const))("a PASID ta
   });
 });
 
+it("a watch looks at as many PASIDs as the table has that is bound now", async () => {
+  const { fd, devs, gpa, one, two, table } = await machine(PASID_KINDS[0]!);
+  const ioasid = fd.createNesting({ parent: gpa });
+  const bind = (pasidBits: number): void => fd.bindPasidTable({ ioasid, addr: table.root, format: { kind: "vtd-scalable", pasidBits } });
+  devs[0]!.attachIoasid({ ioasid });
+  // The second of the directory's entries, with a table of its own.
+  const [at] = table.words(7, two.root).at(-1)!;
+  table.write(table.root + 8n, (at & ~0xfffn) | 0x1000n | 1n);
+  table.write((at & ~0xfffn) + 0x1000n + 16n, one.root);
+  table.write((at & ~0xfffn) + 0x1000n, 0x41n);
+  bind(6);
+  const watch = fd.watchPasidTable({ ioasid });
+  fd.unbindPasidTable({ ioasid });
+  bind(7);
+  expect(watch.scan()).toEqual([{ pasid: 5, change: "removed" }, { pasid: 5, change: "added" }, { pasid: 64, change: "added" }]);
+  table.write((at & ~0xfffn) + 0x1000n, 0n);
+  expect(watch.scan()).toEqual([{ pasid: 64, change: "removed" }]);
+  fd.unbindPasidTable({ ioasid });
+  bind(6);
+  expect(watch.scan().map(({ change }) => change)).toEqual(["removed", "added"]);
+});
+
 describe("a bad PASID table", () => {
   const [vtd, smmu] = [PASID_KINDS[0]!, PASID_KINDS[1]!];
   const CASES: [format: unknown, errno: "EINVAL" | "EOPNOTSUPP", field: string][] = [
