@@ -2,7 +2,7 @@
 // Knows no cache: what was invalidated is as this says, and what the table did not hold was never cached. Imports the reference decoders,
 // space-tree.ts (types). Pages are of 4 KiB; addresses in bytes are bigint.
 import { PERM_R, PERM_W } from "../../src/engine/layout.js";
-import type { ReferenceDomain } from "./reference/types.js";
+import { field, isSet, type ReferenceDomain } from "./reference/types.js";
 import { type PasidReading, readPasidEntry } from "./reference/vtd-pasid.js";
 import { walkReference } from "./reference/walk.js";
 import type { ModelSpace, Reached } from "./space-tree.js";
@@ -27,6 +27,15 @@ export class ModelPasidTable {
   valid(pasid: number): ValidReading | undefined {
     const reading = this.has(pasid) ? this.entry(pasid) : undefined;
     return reading?.kind === "stage1" || reading?.kind === "pass" ? reading : undefined;
+  }
+
+  /** The words of a present entry, as somebody sees them who only looks: nothing is reserved. */
+  words(pasid: number): readonly bigint[] | undefined {
+    const { read } = this.pages;
+    const pointer = read(this.directory + BigInt(pasid >> 6) * 8n) ?? 0n;
+    const at = field(pointer, 12, 51) + BigInt(pasid & 63) * 64n;
+    const words = isSet(pointer, 0) ? Array.from({ length: 8 }, (_none, n) => read(at + BigInt(n) * 8n) ?? 0n) : [];
+    return isSet(words[0] ?? 0n, 0) ? words : undefined;
   }
 
   domainOf({ root, levels }: Extract<PasidReading, { kind: "stage1" }>): ReferenceDomain {

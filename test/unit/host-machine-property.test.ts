@@ -133,6 +133,8 @@ const ACTS: Readonly<Record<string, { readonly weight: number; readonly act: Act
     weight: 1,
     act: (machine, pick) => machine.pasidTables.changing(pick.number(6, 64), () => machine.guest.point(pick.number(3, 2), pick.number(4, 2) * pick.number(5, POINTER_KINDS))),
   },
+  watch: { weight: 3, act: (machine, pick) => machine.watches.begin(pick.file(), withPasidTable(pick)) },
+  scan: { weight: 8, act: (machine, pick) => machine.watches.scan(pick.number(2, 4)) },
   invalidate: { weight: 3, act: (machine, pick) => machine.pasidTables.invalidate(pick.file(), pick.ioasid(pick.file()), pick.invalidation()) },
   unbindTable: { weight: 1, act: (machine, pick) => machine.unbindTable(pick.file(), pick.ioasid(pick.file())) },
   guestWrites: { weight: 4, act: (machine, pick) => machine.pasidTables.writePage(...pick.lead(), pick.number(5, 64)) },
@@ -240,6 +242,7 @@ function preludeOfPasids(machine: HostMachine, depth: number): void {
   GUEST_PASIDS.forEach((pasid, n) => machine.guest.enter(pasid, n % GOOD_ENTRIES));
   for (const page of [0, 1, 2]) for (const chain of [0, 1]) machine.pasidTables.writePage(chain, page, page + 2 * chain, RW, 0);
   machine.pasidTables.alloc(file!, 1, { addr: DIRECTORY_AT, pasidBits: 12 }, [undefined, true, undefined, false][depth - 6]);
+  machine.watches.begin(file!, 2);
   if (depth > 7) machine.allocTable(file!, 1, 1);
   for (const device of devices.filter(({ traits }) => traits.identical)) {
     machine.attach(device, 2, undefined);
@@ -248,7 +251,7 @@ function preludeOfPasids(machine: HostMachine, depth: number): void {
 }
 
 it("answers every call as its model does, translates as it does, and keeps nothing once all is closed", { timeout: 3_600_000 }, async () => {
-  const sums = { carriedOut: 0, asked: 0, throughTables: 0, changed: 0 };
+  const sums = { carriedOut: 0, asked: 0, throughTables: 0, changed: 0, told: 0 };
   await fc.assert(fc.asyncProperty(preludes, fc.commands(steps, { maxCommands: 60, size: "max" }), async (depth, commands) => {
     const machine = await HostMachine.create();
     prelude(machine, depth);
@@ -257,6 +260,7 @@ it("answers every call as its model does, translates as it does, and keeps nothi
     sums.asked += machine.faults.asked;
     sums.throughTables += machine.faults.throughTables;
     sums.changed += machine.pasidTables.changed;
+    sums.told += machine.watches.told;
     for (const file of machine.model.files) if (!file.closed) await machine.close(file);
     machine.check();
     expect([expectNoLeaks(machine.host.engine), machine.host.engine.framesUsed, liveDomains(machine.host.engine)]).toEqual([0, 0, []]);
@@ -266,4 +270,5 @@ it("answers every call as its model does, translates as it does, and keeps nothi
   expect(sums.asked).toBeGreaterThan(RUNS / 4);
   expect(sums.throughTables).toBeGreaterThan(RUNS / 4);
   expect(sums.changed).toBeGreaterThan(RUNS / 4);
+  expect(sums.told).toBeGreaterThan(RUNS / 8);
 });

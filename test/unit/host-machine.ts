@@ -11,6 +11,7 @@ import { ModelProcess } from "../oracle/space-tree.js";
 import { MachineFaults } from "./host-machine-faults.js";
 import { FORMAT, GUEST_PASIDS, MachineGuest, MEMORY, rootOf, TABLE_AREAS, TABLES_AT, TABLES_FROM } from "./host-machine-guest.js";
 import { MachinePasidTables } from "./host-machine-pasid-tables.js";
+import { MachineWatches } from "./host-machine-watches.js";
 
 export const RW = L.PERM_R | L.PERM_W;
 /** PASIDs that the machine attaches with; others are asked too. */
@@ -40,6 +41,7 @@ export class HostMachine {
   readonly #kvm: KvmFd;
   readonly faults = new MachineFaults(this);
   readonly pasidTables = new MachinePasidTables(this);
+  readonly watches = new MachineWatches(this);
   /** Calls that were. */
   carriedOut = 0;
 
