@@ -2,6 +2,7 @@
 const edit = (file, find, replace) => ({ file: `assembly/${file}.ts`, find, replace });
 const TABLES = ["test/unit/engine-pasid-tables.test.ts"];
 const FAULTS = ["test/unit/engine-report-queue.test.ts"];
+const PASSING = ["test/unit/pasid-tables-faults.test.ts"];
 const RECOVERY = ["assembly/__tests__/fault.spec.ts"];
 const DECODERS = ["test/unit/pasid-decoders-property.test.ts"];
 
@@ -52,6 +53,14 @@ export const PASIDS = [
   {
     name: "page request: a page is asked for that stage 2 lacks", tests: FAULTS,
     edits: [edit("translate", "  return !(flags & DOMAIN_NESTED) || load<u32>(walk, WALK_STAGE) == 1;", "  return true;")],
+  },
+  {
+    name: "page request: a page is asked for that an entry lets through to stage 2", tests: PASSING,
+    edits: [edit("translate", "!passed && isRecoverable(", "isRecoverable(")],
+  },
+  {
+    name: "pasid: DMA that is let through to stage 2 does not tell its address", tests: PASSING,
+    edits: [edit("translate", "    if (passed) store<u64>(walk, iova, WALK_IPA);\n", "")],
   },
   {
     name: "page request: a page is asked for where an entry has reserved bits", tests: RECOVERY,

@@ -6,7 +6,7 @@ import path from "node:path";
 /** Copied, because mutants and builds change what is in there. */
 const COPIED = ["assembly", "src", "scripts"];
 /** Only read. */
-const LINKED = ["test", "traces", "node_modules", "package.json", "tsconfig.json", "vitest.config.ts", "asconfig.json",
+const LINKED = ["test", "traces", "examples", "node_modules", "package.json", "tsconfig.json", "vitest.config.ts", "asconfig.json",
   "as-pect.config.js", "as-pect.asconfig.json"];
 /** For one file of tests. A mutant that never ends is killed too; one test that is slow on a busy machine is no kill. */
 const TIMEOUT_MS = 300_000;

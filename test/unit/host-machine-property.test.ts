@@ -6,11 +6,11 @@ import { expectNoLeaks } from "../oracle/frame-leaks.js";
 import { liveDomains } from "../oracle/engine-state.js";
 import type { HostAccess } from "../oracle/host-faults.js";
 import type { InvalidationPlan } from "../oracle/host-invalidation.js";
-import type { HostFile, HostModel, PasidTablePlan } from "../oracle/host-model.js";
+import type { HostDevice, HostFile, HostModel, PasidTablePlan } from "../oracle/host-model.js";
 import { DIRECTORY_AT, ENTRY_KINDS, GOOD_ENTRIES, GUEST_PASIDS, POINTER_KINDS, TABLE_AREAS, TABLES_AT } from "./host-machine-guest.js";
 import { HostMachine, PASIDS, RW } from "./host-machine.js";
 
-const RUNS = process.env["IOASID_TEST"] === "long" ? 10_000 : 100;
+const RUNS = process.env["IOASID_TEST"] === "long" ? 10_000 : 80;
 
 type Act = (machine: HostMachine, pick: Picker) => unknown;
 
@@ -209,7 +209,8 @@ const steps = Object.entries(ACTS).flatMap(([name, { weight }]) =>
 /**
  * What most users begin with: devices bound, a root that all are attached to, a child of it with a guest's table. From 4 on both spaces
  * ask for pages, whatever they hold; at 5 the child has maps instead. From 6 on physical devices are attached to a PASID table, from 8 on
- * beside a space that has a page table; what asks for pages differs.
+ * beside a space that has a page table; what asks for pages differs; at 9 the two have different parents,
+ * at 10 the second device goes by the page table alone.
  */
 function prelude(machine: HostMachine, depth: number): void {
   const { devices, files: [file] } = machine.model;
@@ -217,7 +218,7 @@ function prelude(machine: HostMachine, depth: number): void {
   if (depth > 5) return preludeOfPasids(machine, depth);
   for (let n = 0; n + 1 < Math.min(depth, 3); n++) {
     machine.alloc(file!, n === 0 ? undefined : 1, depth > 3 ? true : undefined);
-    if (n === 0) preludeOfRoot(machine);
+    if (n === 0) preludeOfRoot(machine, 8);
     for (const device of devices.slice(n)) machine.attach(device, n + 1, undefined);
     if (n === 1 && depth < 5) machine.bindTable(file!, 2, 0);
     // Of some pages the parent lacks what they stand for.
@@ -226,28 +227,46 @@ function prelude(machine: HostMachine, depth: number): void {
 }
 
 /** Half of them with a PASID table. */
-const preludes = fc.constantFrom(0, 1, 2, 3, 4, 5, 6, 6, 7, 8, 8, 9);
+const preludes = fc.constantFrom(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10);
 
-function preludeOfRoot(machine: HostMachine): void {
+function preludeOfRoot(machine: HostMachine, pages: number): void {
   const [file] = machine.model.files;
-  machine.map(file!, 1, 0, 8, 0, RW);
+  machine.map(file!, 1, 0, pages, 0, RW);
   for (const area of TABLE_AREAS.keys()) machine.mapTables(file!, 1, area);
 }
 
 function preludeOfPasids(machine: HostMachine, depth: number): void {
   const { devices, files: [file] } = machine.model;
+  const physical = devices.filter(({ traits }) => traits.identical);
   machine.alloc(file!, undefined, depth === 7 ? true : undefined);
-  preludeOfRoot(machine);
+  // Entries, and what they let through, lead to pages beyond.
+  preludeOfRoot(machine, 5);
   for (const device of devices) machine.attach(device, 1, undefined);
   GUEST_PASIDS.forEach((pasid, n) => machine.guest.enter(pasid, n % GOOD_ENTRIES));
   for (const page of [0, 1, 2]) for (const chain of [0, 1]) machine.pasidTables.writePage(chain, page, page + 2 * chain, RW, 0);
-  machine.pasidTables.alloc(file!, 1, { addr: DIRECTORY_AT, pasidBits: 12 }, [undefined, true, undefined, false][depth - 6]);
-  machine.watches.begin(file!, 2);
-  if (depth > 7) machine.allocTable(file!, 1, 1);
-  for (const device of devices.filter(({ traits }) => traits.identical)) {
-    machine.attach(device, 2, undefined);
-    if (depth > 7) machine.attach(device, 3, PASIDS[0]);
+  const parent = depth === 9 ? preludeOfMiddle(machine, physical) : 1;
+  const [first, ...others] = physical;
+  const alone = depth === 10 ? others : [];
+  if (depth > 7) {
+    machine.allocTable(file!, 1, 1, depth === 10 ? false : undefined);
+    for (const device of physical) machine.attach(device, parent + 1, alone.includes(device) ? undefined : PASIDS[0]);
+    // DMA goes by it before there is the PASID table.
+    machine.check();
   }
+  const number = depth > 7 ? parent + 2 : parent + 1;
+  machine.pasidTables.alloc(file!, parent, { addr: DIRECTORY_AT, pasidBits: 12 }, [undefined, true, undefined, false, undefined][depth - 6]);
+  machine.watches.begin(file!, number);
+  for (const device of alone.length > 0 ? [first!] : physical) machine.attach(device, number, undefined);
+}
+
+/** A child of the root that has less. */
+function preludeOfMiddle(machine: HostMachine, devices: readonly HostDevice[]): number {
+  const [file] = machine.model.files;
+  machine.alloc(file!, 1);
+  machine.map(file!, 2, 0, 3, 0, RW);
+  for (const area of TABLE_AREAS.keys()) machine.mapTables(file!, 2, area);
+  for (const device of devices) machine.attach(device, 2, undefined);
+  return 2;
 }
 
 it("answers every call as its model does, translates as it does, and keeps nothing once all is closed", { timeout: 3_600_000 }, async () => {
