@@ -104,7 +104,7 @@ export class MachinePasidTables {
     for (const { spaces } of model.files) {
       for (const space of spaces.values()) {
         if (space.pasidTable !== undefined) this.#pageChanged(space, range, way);
-        else if (space.table !== undefined && (way % 32 < 16 || model.leadsDma(space))) this.#say(space, way % 2 === 1 ? range : {});
+        else if (space.table !== undefined && (way % 32 < 8 || model.leadsDma(space))) this.#say(space, way % 2 === 1 ? range : {});
       }
     }
   }

@@ -59,7 +59,7 @@ class Picker {
 
   /** A page of the guest's page tables; to undefined: it leads nowhere. */
   lead(): readonly [chain: number, page: number, to: number | undefined, perm: number] {
-    return [this.number(1, 2), this.number(2, 8), this.number(3, 4) === 0 ? undefined : this.number(3, 8), this.number(4, 2) === 0 ? RW : 1];
+    return [this.number(1, 2), this.one(2, [0, 1, 2, 0, 1, 2, 3, 4, 5, 6, 7]), this.number(3, 4) === 0 ? undefined : this.number(3, 8), this.number(4, 2) === 0 ? RW : 1];
   }
 
   /** Mostly the guest's own table; now and then where none can be, or of as many PASIDs as none has. */
@@ -137,7 +137,7 @@ const ACTS: Readonly<Record<string, { readonly weight: number; readonly act: Act
   scan: { weight: 8, act: (machine, pick) => machine.watches.scan(pick.number(2, 4)) },
   invalidate: { weight: 3, act: (machine, pick) => machine.pasidTables.invalidate(pick.file(), pick.ioasid(pick.file()), pick.invalidation()) },
   unbindTable: { weight: 1, act: (machine, pick) => machine.unbindTable(pick.file(), pick.ioasid(pick.file())) },
-  guestWrites: { weight: 4, act: (machine, pick) => machine.pasidTables.writePage(...pick.lead(), pick.number(5, 64)) },
+  guestWrites: { weight: 8, act: (machine, pick) => machine.pasidTables.writePage(...pick.lead(), pick.number(5, 64)) },
   attach: { weight: 10, act: (machine, pick) => machine.attach(pick.device(), pick.ioasid(pick.device().file), pick.pasid()) },
   detach: { weight: 8, act: (machine, pick) => machine.detach(pick.device(), attachedOr(pick), pick.pasid()) },
   read: { weight: 24, act: (machine, pick) => machine.faults.start(accessOf(pick)) },
