@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import { expectNoLeaks } from "../oracle/frame-leaks.js";
 import { liveDomains } from "../oracle/engine-state.js";
+import { checkTouched } from "../oracle/instrument.js";
 import type { HostAccess } from "../oracle/host-faults.js";
 import type { InvalidationPlan } from "../oracle/host-invalidation.js";
 import type { HostDevice, HostFile, HostModel, PasidTablePlan } from "../oracle/host-model.js";
@@ -283,6 +284,8 @@ it("answers every call as its model does, translates as it does, and keeps nothi
     for (const file of machine.model.files) if (!file.closed) await machine.close(file);
     machine.check();
     expect([expectNoLeaks(machine.host.engine), machine.host.engine.framesUsed, liveDomains(machine.host.engine)]).toEqual([0, 0, []]);
+    // In full, and nothing of this host is kept for the end.
+    checkTouched();
   }), { numRuns: RUNS });
   // Random calls are worth nothing when all of them are refused.
   expect(sums.carriedOut).toBeGreaterThan(RUNS * 8);
