@@ -38,7 +38,8 @@ export default defineConfig(async () => ({
       // npm run test:long; the properties with many more runs.
       { test: {
         name: "long", include: ["test/long/**/*.test.ts", "test/unit/**/*-property.test.ts"], testTimeout: 1_200_000, setupFiles,
-        env: { IOASID_TEST: "long" },
+        // After a test the oracles look at every engine that it made.
+        hookTimeout: 1_200_000, env: { IOASID_TEST: "long" },
       } },
       ...wanted ? [await chromium()] : [],
       // npm run fuzz
