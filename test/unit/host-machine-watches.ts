@@ -1,5 +1,6 @@
 // Looks of a host machine's users into PASID tables: every entry that the guest has added, changed or removed since the last look is told, and no
-// other, also when the memory that it lies in, or the table, has come or gone. Imports the calls of the machine, and the models.
+// other, also when the memory that it lies in, or the table, has come or gone. A device that writes where a table points to brings a look too.
+// Imports the calls of the machine, and the models.
 import { expect } from "vitest";
 import type { IoasidFd, PasidChange, PasidTableWatch } from "../../src/index.js";
 import type { ErrnoName } from "../../src/uapi/errno.js";
@@ -22,6 +23,8 @@ interface Watch {
   readonly file: HostFile;
   readonly space: HostSpace;
   readonly watch: PasidTableWatch;
+  /** What was told since the last check. */
+  readonly heard: PasidChange[];
   last: Look;
 }
 
@@ -40,22 +43,34 @@ export class MachineWatches {
   begin(file: HostFile, ioasid: number): void {
     if (this.#watches.length >= MOST_WATCHES) this.#watches.shift()!.watch.close();
     const errnos = onSpace(file, ioasid, ({ pasidTable }) => (pasidTable === undefined ? ["EINVAL"] : []));
-    const { done, value } = this.#machine.call(errnos, () => this.#machine.files.get(file)!.watchPasidTable({ ioasid }));
+    const heard: PasidChange[] = [];
+    const { done, value } = this.#machine.call(errnos, () => this.#machine.files.get(file)!.watchPasidTable({ ioasid }, (changes) => heard.push(...changes)));
     if (!done) return;
     const space = file.spaces.get(ioasid)!;
-    this.#watches.push({ file, space, watch: value!, last: lookInto(space, { pasidBits: 0, entries: new Map() }) });
+    this.#watches.push({ file, space, watch: value!, heard, last: lookInto(space, { pasidBits: 0, entries: new Map() }) });
   }
 
   scan(nth: number): void {
     const each = this.#watches[nth % this.#watches.length];
     if (each === undefined) return;
-    const { file, space, watch, last } = each;
+    expect(each.watch.scan()).toEqual(each.heard);
+    this.#checkHeard(each);
+  }
+
+  /** After each step: in one of them at most one thing changes, or a device writes. */
+  check(): void {
+    for (const each of this.#watches) if (each.heard.length > 0) this.#checkHeard(each);
+  }
+
+  #checkHeard(each: Watch): void {
+    const { file, space, last, heard } = each;
     const isThere = file.spaces.get(space.number) === space;
     const now = isThere ? lookInto(space, last) : last;
-    const changes = [...watch.scan()].sort((a, b) => a.pasid - b.pasid);
-    expect(changes).toEqual(now.pasidBits === last.pasidBits ? compare(last.entries, now.entries)
-      : [...compare(last.entries, new Map()), ...compare(new Map(), now.entries)].sort((a, b) => a.pasid - b.pasid));
-    this.told += changes.length;
+    const byPasid = (a: PasidChange, b: PasidChange): number => a.pasid - b.pasid;
+    expect([...heard].sort(byPasid)).toEqual(now.pasidBits === last.pasidBits ? compare(last.entries, now.entries)
+      : [...compare(last.entries, new Map()), ...compare(new Map(), now.entries)].sort(byPasid));
+    this.told += heard.length;
+    heard.length = 0;
     each.last = now;
   }
 }

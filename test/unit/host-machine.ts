@@ -230,6 +230,7 @@ export class HostMachine {
     this.host.port.takeFaults();
     this.host.port.takeOverflow();
     this.faults.check(this.model.files);
+    this.watches.check();
   }
 
   #checkDma(device: HostDevice, pasid: number | undefined): void {
