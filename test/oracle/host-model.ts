@@ -117,7 +117,7 @@ export interface PasidTablePlan {
 }
 
 export const MOST_PASID_BITS = 20;
-const FEWEST_PASID_BITS = 6;
+const FEWEST_PASID_BITS = 13;
 
 export class HostModel {
   readonly files: HostFile[] = [];

@@ -67,7 +67,7 @@ class Picker {
   pasidTable(): PasidTablePlan {
     const odd = this.number(3, 16);
     const addr = odd === 15 ? DIRECTORY_AT + 8n : odd === 14 ? 0x300000n : DIRECTORY_AT;
-    return { addr, pasidBits: this.one(4, [undefined, 20, 12, 12, 7, 7, 7, 6, 6, 12, 12, 20, 21, 5]) };
+    return { addr, pasidBits: this.one(4, [undefined, 20, 13, 13, 14, 14, 14, 13, 13, 16, 16, 20, 21, 12]) };
   }
 
   /** Mostly a legal one for some space. */
@@ -255,7 +255,7 @@ function preludeOfPasids(machine: HostMachine, depth: number): void {
     machine.check();
   }
   const number = depth > 7 ? parent + 2 : parent + 1;
-  machine.pasidTables.alloc(file!, parent, { addr: DIRECTORY_AT, pasidBits: 12 }, [undefined, true, undefined, false, undefined][depth - 6]);
+  machine.pasidTables.alloc(file!, parent, { addr: DIRECTORY_AT, pasidBits: 13 }, [undefined, true, undefined, false, undefined][depth - 6]);
   machine.watches.begin(file!, number);
   for (const device of alone.length > 0 ? [first!] : physical) machine.attach(device, number, undefined);
 }

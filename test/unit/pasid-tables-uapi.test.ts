@@ -164,20 +164,20 @@ it("a watch looks at as many PASIDs as the table has that is bound now", async (
   const ioasid = fd.createNesting({ parent: gpa });
   const bind = (pasidBits: number): void => fd.bindPasidTable({ ioasid, addr: table.root, format: { kind: "vtd-scalable", pasidBits } });
   devs[0]!.attachIoasid({ ioasid });
-  // The second of the directory's entries, with a table of its own.
+  // The first of the directory's entries that a table of 13 bits has not, with a table of its own.
   const [at] = table.words(7, two.root).at(-1)!;
-  table.write(table.root + 8n, (at & ~0xfffn) | 0x1000n | 1n);
+  table.write(table.root + 0x400n, (at & ~0xfffn) | 0x1000n | 1n);
   table.write((at & ~0xfffn) + 0x1000n + 16n, one.root);
   table.write((at & ~0xfffn) + 0x1000n, 0x41n);
-  bind(6);
+  bind(13);
   const watch = fd.watchPasidTable({ ioasid });
   fd.unbindPasidTable({ ioasid });
-  bind(7);
-  expect(watch.scan()).toEqual([{ pasid: 5, change: "removed" }, { pasid: 5, change: "added" }, { pasid: 64, change: "added" }]);
+  bind(14);
+  expect(watch.scan()).toEqual([{ pasid: 5, change: "removed" }, { pasid: 5, change: "added" }, { pasid: 8192, change: "added" }]);
   table.write((at & ~0xfffn) + 0x1000n, 0n);
-  expect(watch.scan()).toEqual([{ pasid: 64, change: "removed" }]);
+  expect(watch.scan()).toEqual([{ pasid: 8192, change: "removed" }]);
   fd.unbindPasidTable({ ioasid });
-  bind(6);
+  bind(13);
   expect(watch.scan().map(({ change }) => change)).toEqual(["removed", "added"]);
 });
 
