@@ -79,6 +79,7 @@ function walkMisses<F extends Format, S extends TableSpace>(engine: usize, port:
       load<u64>(load<u32>(touched, LANE_PTE));
       above += load<u32>(touched, LANE_LEVEL);
     }
+    loads -= above;
     // Of this group some have leaves above the leaf table, and some have not: so will those of the next.
     const part = <u32>(lane - lanes) / (8 * LANE_BYTES);
     mixed = above > part && above < 7 * part;

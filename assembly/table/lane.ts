@@ -28,18 +28,19 @@ export function findSlowly<F extends Format>(engine: usize, half: usize, iova: u
     tables = f.combine(tables, pte);
     at = locate(engine, f.tableAddress(pte) + EntryOf.offset<F>(iova, level));
   }
+  // What is nowhere is not read: of such a lane only the number of its reads matters.
   store<u32>(lane, at == NOWHERE ? sink : <u32>at, LANE_PTE);
-  store<u32>(lane, level, LANE_LEVEL);
+  store<u32>(lane, at == NOWHERE ? level + 1 : level, LANE_LEVEL);
   store<u64>(lane, tables, LANE_TABLES);
-  return at == NOWHERE ? levels - 1 - level : levels - level;
+  return levels;
 }
 
 @unmanaged
 export abstract class Lane {
   /**
    * Pass one for one lane: the levels are unrolled, so that shifts and masks are constants. `half` holds root and rule. Answers
-   * the number of entries that the walk reads, the last one included. `mixed`: nobody can foretell whether the entry above the
-   * leaf table is a leaf itself, so that there is no branch.
+   * its levels: the walk reads as many entries, the last one included, less LANE_LEVEL. `mixed`: nobody can foretell whether the
+   * entry above the leaf table is a leaf itself, so that there is no branch.
    */
   @inline static findEntry<F extends Format, S extends TableSpace>(
     engine: usize, half: usize, iova: u64, lane: usize, sink: u32, mixed: bool, fastFirst: u64, fastSpan: u64, fastDelta: usize,
@@ -120,7 +121,7 @@ export abstract class Lane {
     store<u32>(lane, <u32>at, LANE_PTE);
     store<u32>(lane, level, LANE_LEVEL);
     store<u64>(lane, tables, LANE_TABLES);
-    return levels - level;
+    return levels;
   }
 
   /** Is the request one that the tables of its domain decide, and are these `walker`'s? */

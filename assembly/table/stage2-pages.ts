@@ -64,11 +64,17 @@ abstract class Pass {
   @inline static findEntry<F extends Format>(engine: usize, lane: usize, second: usize, sink: u32): u32 {
     const ipa = load<u64>(lane, LANE_IPA);
     const found = lane + LANE_STAGE2;
-    if (!(load<u32>(second, DOMAIN_FLAGS) & DOMAIN_GUEST)) return Lane.findEntry<F, KernelTables>(engine, second, ipa, found, sink, false, 0, 0, 0);
-    if (((ipa + load<u64>(second, DOMAIN_BIAS)) & load<u64>(second, DOMAIN_HIGH)) == 0) return findSlowly<F>(engine, second, ipa, found, sink);
-    store<u32>(found, sink, LANE_PTE);
-    store<u32>(found, load<u32>(second, DOMAIN_LEVELS), LANE_LEVEL);
-    return 0;
+    let levels: u32 = 0;
+    if (!(load<u32>(second, DOMAIN_FLAGS) & DOMAIN_GUEST)) {
+      levels = Lane.findEntry<F, KernelTables>(engine, second, ipa, found, sink, false, 0, 0, 0);
+    } else if (((ipa + load<u64>(second, DOMAIN_BIAS)) & load<u64>(second, DOMAIN_HIGH)) == 0) {
+      levels = findSlowly<F>(engine, second, ipa, found, sink);
+    } else {
+      levels = load<u32>(second, DOMAIN_LEVELS);
+      store<u32>(found, sink, LANE_PTE);
+      store<u32>(found, levels, LANE_LEVEL);
+    }
+    return levels - load<u32>(found, LANE_LEVEL);
   }
 
   /** Pass three: what the entry says of the page, which is kept. */

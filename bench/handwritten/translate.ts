@@ -5,7 +5,7 @@ import {
   DATA_VALID, DOMAIN_ACCESS_FAULT, DOMAIN_BIAS, DOMAIN_BYTES, DOMAIN_FLAGS, DOMAIN_FORMAT, DOMAIN_FRAGMENTED, DOMAIN_GUEST,
   DOMAIN_HIGH, DOMAIN_LEVELS, DOMAIN_ROOT, DOMAIN_SET_ACCESSED, DOMAIN_SET_DIRTY, ENGINE_DOMAINS, ENGINE_ROUTE_MASK, ENGINE_ROUTES,
   ENGINE_SINK, FORMAT_VTD_SECOND, GROUP_LANES, LANE_BYTES, LANE_INDEX, LANE_LEVEL, LANE_PTE, LANE_ROUTE, LANE_TABLES,
-  PORT_CAPACITY, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_LANES, PORT_MISSES, PORT_REQUESTS, PORT_RESULTS, REQUEST_BYTES,
+  PORT_CAPACITY, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_LANES, PORT_MISSES, PORT_REQUESTS, PORT_RESULTS, PORT_SECOND, REQUEST_BYTES,
   RESULT_FAULT_BIT, RESULT_RUN_SHIFT, ROUTE_BIAS, ROUTE_DOMAIN, ROUTE_HIGH, ROUTE_KIND, ROUTE_TRANSLATE,
 } from "../../assembly/layout";
 import { Fill } from "../../assembly/iotlb";
@@ -134,6 +134,7 @@ export function translate(port: usize, n: u32): u32 {
   const mask = load<u32>(engine, ENGINE_ROUTE_MASK);
   const iotlb = <usize>load<u32>(port, PORT_IOTLB);
   const hashShift: u64 = load<u32>(port, PORT_HASH_SHIFT);
+  const second = load<u32>(port, PORT_SECOND);
   const requests = <usize>load<u32>(port, PORT_REQUESTS);
   const results = <usize>load<u32>(port, PORT_RESULTS);
   const end = requests + min(n, load<u32>(port, PORT_CAPACITY)) * REQUEST_BYTES;
@@ -142,7 +143,7 @@ export function translate(port: usize, n: u32): u32 {
   let result = results;
   for (let request = requests; request < end; request += REQUEST_BYTES, result += 8) {
     const route = Route.at(routes, mask, Request.route(request));
-    const answer = Lookup.result(route, iotlb, hashShift, Request.iova(request), Request.need(request));
+    const answer = Lookup.result(route, iotlb, hashShift, Request.iova(request), Request.need(request), second);
     if (answer) {
       store<u64>(result, answer);
     } else {
