@@ -185,10 +185,10 @@ export function dropRanges(engine: usize, domain: usize, ranges: usize, n: u32, 
   }
 }
 
-/** Where the records end that go on, without a gap, from that at `at`. */
+/** Where the records end that go on, without a gap, from that at `at`. The lowest address does not go on from the highest. */
 function neighboursEnd(at: usize, end: usize): usize {
   let last = load<u64>(at, RANGE_LAST);
-  for (at += RANGE_BYTES; at < end && load<u64>(at, RANGE_FIRST) == last + 1; at += RANGE_BYTES) last = load<u64>(at, RANGE_LAST);
+  for (at += RANGE_BYTES; at < end && last + 1 != 0 && load<u64>(at, RANGE_FIRST) == last + 1; at += RANGE_BYTES) last = load<u64>(at, RANGE_LAST);
   return at;
 }
 

@@ -56,7 +56,7 @@ export class Cursor {
   parentTable: usize;
   /** The parent's table of level 1; 0 if there is none. */
   parentAbove: usize;
-  /** The page table of the child; 0: it is missing, and counted. */
+  /** The page table of the child; 0: it is missing, which the first pass has counted. */
   childTable: usize;
   /** The child's table of level 1; 0 if there is none. */
   above: usize;

@@ -1,10 +1,11 @@
 // Map and unmap of lists: records in the scratch area, carried out one after the other with the tables of the one before at hand. A list
 // is checked whole before anything of it is written. Records that go on in the page table of the one before, and are like it in all
 // that can be refused, are most of a list: each pass has a loop of their own. Ranges are first..last, inclusive. Imports layout, cursor,
-// frames, runs, map, unmap, the format contract; knows no format.
+// frames, root, runs, map, unmap, the format contract; knows no format.
 import {
   DOMAIN_ADDRESS_MASK, DOMAIN_FLAGS, DOMAIN_GUEST, DOMAIN_OUTPUT_LG2, ENGINE_CURSOR, ENGINE_FRAMES_USED, ENGINE_SCRATCH,
   LEAF_BYTES, LEAF_FIRST, LEAF_HPA, LEAF_LAST, LEAF_LG2, LEAF_PERM, RANGE_BYTES, RANGE_FIRST, RANGE_LAST, STATUS_NOT_OWNED, STATUS_OK, STATUS_OVERLAP,
+  UNMAP_REFUSED,
 } from "../layout";
 import { EntryOf, Format, lowBits } from "../format/format";
 import { Operation } from "../format/list";
@@ -55,7 +56,7 @@ abstract class Pages {
   }
 }
 
-/** Plans one map, whatever it is: the tables that it needs in the high half, or a STATUS_*. The cursor has its last page table. */
+/** Plans one map, whatever it is: the tables that it needs in the high half, or a STATUS_*. */
 function planMap<F extends Format>(domain: usize, cursor: Cursor, at: usize, mask: u64): u64 {
   const hpa = load<u64>(at, LEAF_HPA);
   const sizes = lowBits(load<u32>(at, LEAF_LG2) + 1);
@@ -69,7 +70,6 @@ function planMap<F extends Format>(domain: usize, cursor: Cursor, at: usize, mas
   if (!cursor.fresh && first <= cursor.after) return STATUS_OVERLAP;
   const tables = cursor.plan<F>(domain, first, last, hpa, sizes);
   if (tables == OVERLAP) return STATUS_OVERLAP;
-  cursor.childTable = Pages.nextTo<F>(domain, last, cursor);
   return <u64>tables << 32;
 }
 
@@ -88,13 +88,13 @@ function planMaps<F extends Format>(domain: usize, cursor: Cursor, at: usize, en
     answer += more;
     let before = load<u64>(at, LEAF_LAST);
     const kind = Pages.kind(at);
-    const table = cursor.childTable;
+    const table = Pages.nextTo<F>(domain, before & mask, cursor);
     at += LEAF_BYTES;
     if (table) {
       for (; at < end && Pages.goesOn<F>(at, before, kind, beyond); at += LEAF_BYTES) {
         const first = load<u64>(at, LEAF_FIRST);
         before = load<u64>(at, LEAF_LAST);
-        if (anyOf(table + EntryOf.offset<F>(first, 0), Pages.count<F>(first, before), ~(<u64>0))) return STATUS_OVERLAP;
+        if (anyOf(table + EntryOf.offset<F>(first, 0), Pages.count<F>(first, before))) return STATUS_OVERLAP;
       }
     } else {
       // It is missing, and counted: it takes all that comes into it.
@@ -170,6 +170,7 @@ export class CheckUnmaps extends Operation {
     const f = changetype<F>(0);
     const cursor = changetype<Cursor>(engine + ENGINE_CURSOR);
     const mask = load<u64>(domain, DOMAIN_ADDRESS_MASK);
+    if (load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST) return UNMAP_REFUSED;
     cursor.reset();
     let begins = false;
     let at = <usize>load<u32>(engine, ENGINE_SCRATCH);
@@ -237,8 +238,8 @@ export class TakeUnmaps extends Operation {
       const first = load<u64>(at, RANGE_FIRST);
       let last = load<u64>(at, RANGE_LAST);
       at += RANGE_BYTES;
-      // Neighbours go together.
-      for (; at < end && load<u64>(at, RANGE_FIRST) == last + 1; at += RANGE_BYTES) last = load<u64>(at, RANGE_LAST);
+      // Neighbours go together: not the lowest address after the highest.
+      for (; at < end && last + 1 != 0 && load<u64>(at, RANGE_FIRST) == last + 1; at += RANGE_BYTES) last = load<u64>(at, RANGE_LAST);
       // An empty table goes too.
       bytes += cursor.take<F>(engine, domain, first, last);
       const table = Pages.alike<F>() && at < end ? Pages.nextTo<F>(domain, last & mask, cursor) : 0;

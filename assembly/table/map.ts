@@ -58,7 +58,7 @@ export function plan<F extends Format>(table: usize, level: u32, first: u64, las
     let end: u64;
     if (lg2) {
       end = Run.last<F>(level, lg2, at, last, hpa, sizes);
-      if (table && anyOf(entry, <u32>((end - at) >> span) + 1, ~(<u64>0))) return OVERLAP;
+      if (table && anyOf(entry, <u32>((end - at) >> span) + 1)) return OVERLAP;
     } else {
       end = min(at | lowBits(span), last);
       const pte = table ? load<u64>(entry) : 0;

@@ -1,6 +1,7 @@
 // The pieces of a merge, in its two passes: n entries of one page table of the parent over one page table of the child, and runs
 // of larger leaves. Pages are copied entry by entry, larger leaves become maps capped at their size, so that no leaf of the child
-// spans two of the parent's. Ranges are first..last, inclusive. Imports layout, cursor, frames, runs, map, the format contract.
+// spans two of the parent's. Ranges are first..last, inclusive. Imports layout, cursor, frames, root, runs, map, the format
+// contract.
 import { DOMAIN_LEVELS } from "../layout";
 import { EMPTY, EntryOf, Format, LEAF, lowBits, TABLE } from "../format/format";
 import { aboveLg2, Cursor, tableAt } from "./cursor";
@@ -232,6 +233,6 @@ export function planPages<F extends Format>(
     if (!table) return tables;
   }
   const table = cursor.childTable;
-  if (!table || !anyOf(table + EntryOf.offset<F>(at, 0), n, ~(<u64>0))) return 0;
+  if (!table || !anyOf(table + EntryOf.offset<F>(at, 0), n)) return 0;
   return mergePages<F, Plan>(engine, child, entry, n, at, from, flags, perm, cursor);
 }

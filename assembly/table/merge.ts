@@ -1,12 +1,12 @@
 // Merge: a child's ranges over what a parent's table maps at other addresses, into the child's own table. Where the parent has
 // nothing, or nothing that both permit, the child gets nothing. Two passes as in map: the first refuses overlap and counts
-// tables, the second cannot fail. Ranges are first..last, inclusive. Imports layout, cursor, frames, runs, map, the pieces, the
-// format contract; knows no format.
+// tables, the second cannot fail. Ranges are first..last, inclusive. Imports layout, cursor, frames, root, runs, map, the
+// pieces, the format contract; knows no format.
 import {
   AREA_AT, AREA_BYTES, AREA_FIRST, AREA_GPA, AREA_LAST, AREA_PERM, DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_HIGH,
   ENGINE_CURSOR, ENGINE_FRAMES_USED, ENGINE_SCRATCH, STATUS_OK, STATUS_OVERLAP, STATUS_RANGE,
 } from "../layout";
-import { EMPTY, EntryOf, Format, LEAF, lowBits, TABLE } from "../format/format";
+import { EMPTY, EntryOf, Format, lowBits, TABLE } from "../format/format";
 import { Operation } from "../format/list";
 import { aboveLg2, Cursor, tableAt } from "./cursor";
 import { Frames, spendGrant } from "./frames";
@@ -139,9 +139,21 @@ function planAreas<F extends Format>(engine: usize, child: usize, parent: usize,
   return tables;
 }
 
+@unmanaged
+abstract class Area {
+  /** The first so many pages of the area are done. */
+  @inline static skip(area: usize, pages: u32, pageLg2: u32): void {
+    const done = <u64>pages << pageLg2;
+    store<u64>(area, load<u64>(area, AREA_FIRST) + done, AREA_FIRST);
+    store<u64>(area, load<u64>(area, AREA_GPA) + done, AREA_GPA);
+    store<u32>(area, load<u32>(area, AREA_AT) + (pages << 3), AREA_AT);
+  }
+}
+
 /**
  * Copies the areas at `area` up to `end` that go on in the page table of the child that serves `before`, from pages like `like`, which get
- * `bits` in the child: where others begin. An area that turns out to be another one in its middle is not counted.
+ * `bits` in the child: where others begin. Of an area that turns out to be another one in its middle the rest stays in its record: what
+ * is written may be in use, and marked, and is not written again.
  */
 function copyBeside<F extends Format>(
   engine: usize, table: usize, area: usize, end: usize, before: u64, like: u64, perm: u32, bits: u64,
@@ -166,8 +178,13 @@ function copyBeside<F extends Format>(
       const pte = load<u64>(entry);
       if (((pte ^ like) & ~kept) != 0) break;
       store<u64>(to, (pte & kept) | bits);
-    } else if (Copy.run(to, entry, n, wanted, compared, changed) != n) {
-      break;
+    } else {
+      const copied = Copy.run(to, entry, n, wanted, compared, changed);
+      if (copied != n) {
+        pages += copied;
+        Area.skip(area, copied, f.smallLg2());
+        break;
+      }
     }
     pages += n;
   }
@@ -190,8 +207,7 @@ function putAreas<F extends Format>(engine: usize, child: usize, parent: usize, 
     area += AREA_BYTES;
     if (area == end || !entry || last >> f.spanLg2(1) != cursor.childKey || !cursor.childTable) continue;
     const pte = load<u64>(entry);
-    if (f.kind(pte, 0) != LEAF || f.leafLg2(pte, 0) != f.smallLg2()) continue;
-    const both = Both.of<F>(pte, 0, flags, perm);
+    const both = Both.isPage<F>(pte) ? Both.of<F>(pte, 0, flags, perm) : 0;
     if (!both) continue;
     const bits = f.makeLeaf(0, f.smallLg2(), 0, both | marksLeft(child));
     area = copyBeside<F>(engine, cursor.childTable, area, end, last, pte, perm, bits);

@@ -1,8 +1,8 @@
 // Runs of equal or stepping entries, eight at a time: fill, clear, and the question whether anything is there.
-// Knows no format: presence is a mask. Imports nothing.
+// Knows no format. Imports nothing.
 
-/** Any of n entries from `entry` up has a bit of `mask`. */
-export function anyOf(entry: usize, n: u32, mask: u64): bool {
+/** Is any of n entries from `entry` up not empty? */
+export function anyOf(entry: usize, n: u32): bool {
   let p = entry;
   const end = entry + (n << 3);
   let found: u64 = 0;
@@ -16,7 +16,7 @@ export function anyOf(entry: usize, n: u32, mask: u64): bool {
     found = <u64>(i64x2.extract_lane(all, 0) | i64x2.extract_lane(all, 1));
   }
   for (; p < end; p += 8) found |= load<u64>(p);
-  return (found & mask) != 0;
+  return found != 0;
 }
 
 /** Empties n entries from `entry` up: how many were not empty. */

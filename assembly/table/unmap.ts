@@ -1,5 +1,5 @@
 // Unmap: removes exactly the range, frees tables that end up empty, and counts the bytes. Live-entry counts let a whole
-// leaf table go without one of its entries being read. Ranges are first..last, inclusive. Imports layout, frames, runs,
+// leaf table go without one of its entries being read. Ranges are first..last, inclusive. Imports layout, frames, root, runs,
 // the format contract; knows no format. The caller invalidates, waits for readers and releases limbo.
 import {
   DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_GUEST, DOMAIN_HIGH, DOMAIN_LEVELS, DOMAIN_ROOT, ENGINE_CLEARED, ENGINE_FRAME_LIVE,
@@ -21,7 +21,8 @@ export function noteCleared(engine: usize, lg2: u32): void {
 abstract class Retire {
   /**
    * Retires the page tables that n entries of a table of level 1 lead to: bytes that they and the leaves among the entries mapped. Without
-   * a call for each of them; leaf entries of page tables are counted, not read. With `empty` the entries are emptied, else n are all.
+   * a call for each of them; leaf entries of page tables are counted, not read. With `empty` the entries are emptied; without, the table goes too, so that
+   * from the first on as many are looked at as are live.
    */
   @inline static tables<F extends Format>(engine: usize, table: usize, entry: usize, n: u32, empty: bool): u64 {
     const f = changetype<F>(0);
@@ -30,7 +31,7 @@ abstract class Retire {
     const links = load<u32>(engine, ENGINE_FRAME_NEXT);
     const most = Frames.live(engine, table);
     let chain: u32 = 0;
-    let lowest: u32 = 0;
+    let oldest: u32 = 0;
     let leaves: u32 = 0;
     let tables: u32 = 0;
     let pages: u64 = 0;
@@ -49,11 +50,11 @@ abstract class Retire {
       store<u16>(live, 0);
       store<u32>(links + (index << 2), chain);
       chain = index + 1;
-      if (!tables++) lowest = chain;
+      if (!tables++) oldest = chain;
     }
     if (empty) Frames.addLive(engine, table, -(leaves + tables));
     if (tables) {
-      retireChain(engine, chain, lowest, tables, tableOrder<F>());
+      retireChain(engine, chain, oldest, tables, tableOrder<F>());
       // Their leaves may be of any size that a page table allows; the caller only asks which classes were touched.
       noteCleared(engine, f.spanLg2(0));
     }

@@ -222,7 +222,7 @@ export class Engine extends EngineAccess {
     return this.#settled(this.exports.merge(this.address, child, parent, first, last, gpa, perm));
   }
 
-  /** The same for areas that ascend and do not overlap: all of them or none. */
+  /** The same for areas that ascend and do not overlap, whatever bits of addresses are ignored: all of them or none. */
   mergeAll(child: number, parent: number, areas: readonly MergeArea[]): number {
     if (areas.length <= MOST_AREAS) return this.#settled(this.exports.mergeMany(this.address, child, parent, this.#writeAreas(areas, 0)));
     let tables = 0;

@@ -73,6 +73,11 @@ export abstract class OpenFile<K extends FileKind = FileKind> {
     return this.#closed;
   }
 
+  /** In arguments that are written down a file is its number. */
+  toJSON(): number {
+    return this.number;
+  }
+
   /**
    * The call with this request number: the same as its method.
    * @throws IoctlError EBADF on a closed fd, ENOTTY for a request that fds of this kind do not have, and what the method throws.

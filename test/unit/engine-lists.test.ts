@@ -102,9 +102,21 @@ describe("a list of which one map is refused", () => {
 
   it("a guest's table has no maps of the kernel's", async () => {
     const { engine } = await fixture();
-    const guest = engine.createDomain({ ...VTD48, guestRoot: 0n });
+    // A root that is beyond the engine's memory, were it an offset there.
+    const guest = engine.createDomain({ ...VTD48, guestRoot: 0x8000_0000n });
     expect(engine.mapMany(guest, [map(1)])).toBe(L.STATUS_NOT_OWNED);
     expect(engine.unmapMany(guest, [range(1)])).toBe(L.UNMAP_REFUSED);
+  });
+
+  it("the lowest page does not go on from the highest", async () => {
+    const { engine, domain } = await fixture(AMD64);
+    const top: Range = { first: (1n << 64n) - K4, last: (1n << 64n) - 1n };
+    const bare = engine.framesUsed;
+    for (const { first, last } of [top, range(0), range(1)]) expect(engine.map(domain, first, last, 0x5000n, RW)).toBe(L.STATUS_OK);
+    expect(engine.unmapMany(domain, [top, range(0)])).toBe(2n * K4);
+    expectNoLeaks(engine);
+    expect(engine.unmap(domain, K4, 2n * K4 - 1n)).toBe(K4);
+    expect(engine.framesUsed).toBe(bare);
   });
 
   it("addresses that differ in an ignored top byte are the same page", async () => {
