@@ -12,8 +12,6 @@ import { releaseLimbo } from "./table/frames";
 const SPINS: u32 = 5000;
 /** One sleep, in nanoseconds: what a wake-up that came between is late at most. */
 const SLICE: i64 = 1000000;
-/** Sleeps until a port counts as stalled, unless the host says otherwise (ENGINE_PATIENCE): a second. */
-export const PATIENCE: u32 = 1000;
 /** Rounds of looks and waiting for a port that publishes, each time another. */
 const MOST_TURNS: u32 = 64;
 /** What the lock word holds while the host changes something; a port that publishes puts its address there. */

@@ -1,13 +1,12 @@
-// The arena: carved once, from its first byte up, into header, tables, ports and frames. Imports layout, change, memory, port, route, frames.
+// The arena: carved once, from its first byte up, into header, tables, ports and frames. Imports layout, memory, port, route, frames.
 import {
   ABI_VERSION, DOMAIN_BYTES, ENGINE_ABI, ENGINE_BYTES, ENGINE_DOMAIN_CAPACITY, ENGINE_DOMAINS, ENGINE_EPOCH,
   ENGINE_FRAME_COUNT, ENGINE_FRAME_LIVE, ENGINE_FRAME_NEXT, ENGINE_FRAMES, ENGINE_ID_FIRST, ENGINE_ID_NEXT, ENGINE_LENGTH,
-  ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES, ENGINE_PATIENCE, ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_QUEUE, ENGINE_QUEUE_CAPACITY,
+  ENGINE_PASID_TABLE_CAPACITY, ENGINE_PASID_TABLES, ENGINE_PORT_CAPACITY, ENGINE_PORT_STRIDE, ENGINE_PORTS, ENGINE_QUEUE, ENGINE_QUEUE_CAPACITY,
   ENGINE_RING, ENGINE_ROUTE_BEFORE, ENGINE_ROUTE_KEYS, ENGINE_ROUTE_MASK, ENGINE_ROUTES, ENGINE_SCRATCH, ENGINE_SINK, ENGINE_SLOT_CAPACITY, ENGINE_SLOTS,
   ENGINE_SLOTS_SPARE, ENGINE_STALL_CAPACITY, ENGINE_STALLS, ENGINE_THREADS, FRAME_BYTES, HOST_THREAD, PASID_TABLE_BYTES,
   QUEUE_RECORD_BYTES, QUEUE_RECORDS, RING_ENTRIES, RING_ENTRY_BYTES, ROUTE_BYTES, SCRATCH_BYTES, SLOT_BYTES, SLOTS_BYTES, STALL_BYTES,
 } from "./layout";
-import { PATIENCE } from "./change";
 import { chooseFastSlot } from "./memory";
 import { layPort, portBytes } from "./port";
 import { RESERVED_KEY } from "./route";
@@ -82,7 +81,6 @@ export function createEngine(
   layFrames(engine);
   store<u32>(engine, firstId, ENGINE_ID_FIRST);
   store<u32>(engine, firstId, ENGINE_ID_NEXT);
-  store<u32>(engine, PATIENCE, ENGINE_PATIENCE);
   store<u32>(engine, 2, ENGINE_EPOCH);
   store<u32>(engine, HOST_THREAD, ENGINE_THREADS);
   return frames;
