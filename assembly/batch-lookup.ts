@@ -2,7 +2,7 @@
 // turns out to be: all hits, some misses, nearly only misses; and by how large the IOTLB is. Imports layout, iotlb, lookup, request.
 import {
   ENGINE_ROUTES, ENGINE_ROUTE_MASK, PORT_ENGINE, PORT_HASH_SHIFT, PORT_IOTLB, PORT_MISSES, PORT_REQUESTS, PORT_RESULTS, PORT_SECOND,
-  REQUEST_BYTES, RESULT_BYTES, ROUTE_ADDRESS_MASK, ROUTE_FIRST, TAG_PLAIN_BITS,
+  REQUEST_BYTES, RESULT_BYTES, ROUTE_BYTES, ROUTE_FIRST, TAG_PLAIN_BITS,
 } from "./layout";
 import { Iotlb } from "./iotlb";
 import { Eight, Lookup, Quad } from "./lookup";
@@ -19,7 +19,7 @@ const NEARLY_ALL: usize = 112;
 
 /** An IOTLB of more than 2^14 sets, 1 MiB, is no longer in the caches that are near: its sets are touched ahead, so many lanes at a time. */
 const NEAR_HASH_SHIFT: u32 = 50;
-const TOUCHED_LANES: u32 = 128;
+const TOUCHED_LANES: u32 = 512;
 
 /**
  * Touches the sets in which lanes first..end - 1 are looked for first. Their addresses are written where the results will be, so that
@@ -35,8 +35,8 @@ function touchSets(engine: usize, port: usize, first: u32, end: u32): void {
   const last = Request.at(requests, end);
   let result = results;
   for (let request = Request.at(requests, first); request < last; request += REQUEST_BYTES) {
-    const route = Route.at(routes, routeMask, Request.route(request));
-    const tag = Iotlb.tag(load<u64>(route, ROUTE_FIRST), Request.iova(request) & load<u64>(route, ROUTE_ADDRESS_MASK));
+    const route = routes + (<usize>(Request.route(request) & routeMask)) * ROUTE_BYTES;
+    const tag = Iotlb.tag(load<u64>(route, ROUTE_FIRST), Request.iova(request));
     store<u32>(result, <u32>Iotlb.set(iotlb, hashShift, tag));
     result += RESULT_BYTES;
   }

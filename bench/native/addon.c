@@ -81,6 +81,7 @@ static napi_value word(napi_env env, napi_callback_info info)
   }
 
 PORT_KERNEL(hits, translate_hits)
+PORT_KERNEL(hits_in_groups, translate_hits_in_groups)
 PORT_KERNEL(walking, translate_walking)
 PORT_KERNEL(naive_vtd, translate_naive_vtd)
 PORT_KERNEL(naive_mixed, translate_naive_mixed)
@@ -148,6 +149,7 @@ NAPI_MODULE_INIT()
     { "cpuTime", NULL, cpu_time, NULL, NULL, NULL, napi_enumerable, NULL },
     { "word", NULL, word, NULL, NULL, NULL, napi_enumerable, NULL },
     { "translateHits", NULL, hits, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "translateHitsInGroups", NULL, hits_in_groups, NULL, NULL, NULL, napi_enumerable, NULL },
     { "translateWalking", NULL, walking, NULL, NULL, NULL, napi_enumerable, NULL },
     { "translateNaiveVtd", NULL, naive_vtd, NULL, NULL, NULL, napi_enumerable, NULL },
     { "translateNaiveMixed", NULL, naive_mixed, NULL, NULL, NULL, napi_enumerable, NULL },

@@ -42,6 +42,9 @@ static inline u32 route_at(u32 routes, u32 mask, u32 index)
 /** Looks up the port's first n requests and writes the results of hits; the other lanes go to the miss list: how many. */
 u32 translate_hits(u8 *memory, u32 port, u32 n);
 
+/** The same in the engine's groups of eight. */
+u32 translate_hits_in_groups(u8 *memory, u32 port, u32 n);
+
 /** Walks the table of each of the port's first n requests and writes results: how many were refused. */
 u32 translate_walking(u8 *memory, u32 port, u32 n);
 

@@ -1,5 +1,6 @@
-// The engine's IOTLB loop, as C: groups of eight lanes, as vectors of two, then of four, then lane by lane what such a group
-// does not answer. Same records, same order, same vectors, same answers as `lookUp` in assembly/batch-lookup.ts and assembly/lookup.ts.
+// The engine's IOTLB loop, as C, twice: one lane after the other, each found with one vector compare; and in the engine's own groups
+// of eight lanes, as vectors of two, then of four, then lane by lane what such a group does not answer, as `lookUp` in
+// assembly/batch-lookup.ts and assembly/lookup.ts. Same records, same order, same answers.
 #include "engine.h"
 #include "lookup.h"
 
@@ -79,7 +80,7 @@ static inline int answer_group(const u8 *memory, const struct iotlb *its, const 
   return is_zero((all.denied & ~both(its->mask)) | (both(DATA_VALID) & ~all.data) | (all.iovas >> TAG_PLAIN_BITS));
 }
 
-u32 translate_hits(u8 *memory, u32 port, u32 n)
+u32 translate_hits_in_groups(u8 *memory, u32 port, u32 n)
 {
   u32 engine = load32(memory, port + PORT_ENGINE);
   struct iotlb its = {
@@ -105,6 +106,46 @@ u32 translate_hits(u8 *memory, u32 port, u32 n)
       if (answer) store64(results, lane * RESULT_BYTES, answer);
       else store32(memory, misses + missed++ * 4, lane);
     }
+  }
+  return missed;
+}
+
+/** With all rules, for a lane that its first class does not answer: how many lanes are on the miss list then. */
+__attribute__((noinline)) static u32 answer_apart(u8 *memory, u32 port, u32 lane, u32 missed)
+{
+  u32 engine = load32(memory, port + PORT_ENGINE);
+  u32 request = load32(memory, port + PORT_REQUESTS) + lane * REQUEST_BYTES;
+  u32 index = load32(memory, request + REQUEST_ROUTE);
+  u32 route = route_at(load32(memory, engine + ENGINE_ROUTES), load32(memory, engine + ENGINE_ROUTE_MASK), index);
+  u32 sets = load32(memory, port + PORT_IOTLB), hash_shift = load32(memory, port + PORT_HASH_SHIFT);
+  u64 answer = lookup(memory, route, sets, hash_shift, load64(memory, request + REQUEST_IOVA), load32(memory, request + REQUEST_NEED));
+  if (answer) store64(memory, load32(memory, port + PORT_RESULTS) + lane * RESULT_BYTES, answer);
+  else store32(memory, load32(memory, port + PORT_MISSES) + missed++ * 4, lane);
+  return missed;
+}
+
+u32 translate_hits(u8 *memory, u32 port, u32 n)
+{
+  u32 engine = load32(memory, port + PORT_ENGINE);
+  const u8 *routes = memory + load32(memory, engine + ENGINE_ROUTES);
+  u32 mask = load32(memory, engine + ENGINE_ROUTE_MASK);
+  const u8 *sets = memory + load32(memory, port + PORT_IOTLB);
+  u32 hash_shift = load32(memory, port + PORT_HASH_SHIFT);
+  const u8 *requests = memory + load32(memory, port + PORT_REQUESTS);
+  u8 *results = memory + load32(memory, port + PORT_RESULTS);
+  u32 missed = 0;
+  for (u32 lane = 0; lane < n; lane++) {
+    const u8 *request = requests + (size_t)lane * REQUEST_BYTES;
+    u64 iova = load64(request, REQUEST_IOVA);
+    u32 index = load32(request, REQUEST_ROUTE);
+    if (index > mask) index = ROUTE_NONE;
+    u64 tag = tag_of(load64(routes + (size_t)index * ROUTE_BYTES, ROUTE_FIRST), iova);
+    const u8 *set = sets + set_of(0, hash_shift, tag);
+    u32 ways = matching_ways(set, tag);
+    u64 data = ways ? data_of(set, ways) : 0;
+    u64 against = (iova >> TAG_PLAIN_BITS) | (load32(request, REQUEST_NEED) & ~(data & PERM_MASK));
+    if (__builtin_expect(data && !against, 1)) store64(results, lane * RESULT_BYTES, (data & ~OFFSET_MASK) + iova);
+    else missed = answer_apart(memory, port, lane, missed);
   }
   return missed;
 }

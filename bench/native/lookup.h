@@ -19,23 +19,31 @@ static inline u32 set_of(u32 iotlb, u32 hash_shift, u64 tag)
   return iotlb + ((u32)((tag * HASH) >> hash_shift)) * IOTLB_SET_BYTES;
 }
 
+/** The ways of a set that hold the tag: bit n for way n. One at most has data. */
+static inline u32 matching_ways(const u8 *set, u64 tag)
+{
+#ifdef __AVX2__
+  __m256i equal = _mm256_cmpeq_epi64(_mm256_load_si256((const __m256i *)set), _mm256_set1_epi64x((long long)tag));
+  return (u32)_mm256_movemask_pd(_mm256_castsi256_pd(equal));
+#else
+  u32 ways = 0;
+  for (u32 way = 0; way < 4; way++) ways |= (u32)(load64(set, way * 8) == tag) << way;
+  return ways;
+#endif
+}
+
+/** The data of one of `ways`, which is not 0. */
+static inline u64 data_of(const u8 *set, u32 ways)
+{
+  return load64(set, IOTLB_DATA + (u32)__builtin_ctz(ways) * 8);
+}
+
 /** Data of the way of the tag's set that has this tag, 0 if none. */
 static inline u64 probe(const u8 *memory, u32 iotlb, u32 hash_shift, u64 tag)
 {
-  u32 set = set_of(iotlb, hash_shift, tag);
-#ifdef __AVX2__
-  // No branch and no second, dependent load: one way at most has the tag, and an empty one has no data.
-  __m256i equal = _mm256_cmpeq_epi64(_mm256_load_si256((const __m256i *)(memory + set)), _mm256_set1_epi64x((long long)tag));
-  __m256i data = _mm256_and_si256(equal, _mm256_load_si256((const __m256i *)(memory + set + IOTLB_DATA)));
-  __m128i halves = _mm_or_si128(_mm256_castsi256_si128(data), _mm256_extracti128_si256(data, 1));
-  return (u64)(_mm_cvtsi128_si64(halves) | _mm_extract_epi64(halves, 1));
-#else
-  u64 data = 0;
-  for (u32 way = 0; way < IOTLB_DATA; way += 8) {
-    data |= load64(memory, set + way) == tag ? load64(memory, set + IOTLB_DATA + way) : 0;
-  }
-  return data;
-#endif
+  const u8 *set = memory + set_of(iotlb, hash_shift, tag);
+  u32 ways = matching_ways(set, tag);
+  return ways ? data_of(set, ways) : 0;
 }
 
 static inline u64 lookup(const u8 *memory, u32 route, u32 iotlb, u32 hash_shift, u64 iova, u32 need)

@@ -53,7 +53,7 @@ u32 translate_three_pass(u8 *memory, u32 port, u32 n)
   struct batch its = batch_of(memory, port);
   u32 domains = load32(memory, its.engine + ENGINE_DOMAINS);
   u32 misses = load32(memory, port + PORT_MISSES);
-  u32 missed = translate_hits(memory, port, n);
+  u32 missed = translate_hits_in_groups(memory, port, n);
   u32 refused = 0;
   struct lane lanes[GROUP_LANES];
   for (u32 done = 0; done < missed;) {
