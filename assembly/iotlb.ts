@@ -75,7 +75,7 @@ export abstract class Fill {
     }
     const address = iova & load<u64>(route, ROUTE_ADDRESS_MASK);
     const data = hpa - address + ((<u64>leafLg2 << RESULT_RUN_SHIFT) | permAndValid);
-    if (<u32>(first & CLASS_LG2) != leafLg2 || load<u32>(route, ROUTE_STREAK)) return enterInClass(port, route, address, first, leafLg2, data);
+    if ((<u32>(first & CLASS_LG2) ^ leafLg2) | load<u32>(route, ROUTE_STREAK)) return enterInClass(port, route, address, first, leafLg2, data);
     Fill.enter(port, Iotlb.tag(first, address), data);
     return false;
   }

@@ -276,7 +276,7 @@ export const WALKER_GUEST: u32 = 1; // flag: tables of a guest
 export const WALKER_NESTED: u32 = 2; // flag: above a stage 2
 /** Lanes of one walk group: address, touch and finish passes run over this many. */
 export const GROUP_LANES: u32 = 128;
-export const LANE_PTE: u32 = 0; // u32, address of the entry that ends the walk
+export const LANE_PTE: u32 = 0; // u32, address of the entry that ends the walk; before that, of the domain
 export const LANE_LEVEL: u32 = 4; // u32
 export const LANE_TABLES: u32 = 8; // u64, what the pointers on the path leave
 export const LANE_INDEX: u32 = 16; // u32, lane of the batch

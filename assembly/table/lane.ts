@@ -124,11 +124,11 @@ export abstract class Lane {
     return levels;
   }
 
-  /** Is the request one that the tables of its domain decide, and are these `walker`'s? */
-  @inline static isFor(walker: u32, request: usize, route: usize, domain: usize): bool {
+  /** Does the route lead to tables, and are these `walker`'s? Without a branch: no record of a domain is out of reach. */
+  @inline static isFor(walker: u32, route: usize, domain: usize): bool {
     // What a port fills of a route it has read after its kind.
-    if (atomic.load<u32>(route, ROUTE_KIND) != ROUTE_TRANSLATE || !Request.wellFormed(request)) return false;
-    return load<u8>(domain, DOMAIN_WALKER) == walker;
+    const kind = atomic.load<u32>(route, ROUTE_KIND);
+    return ((kind ^ ROUTE_TRANSLATE) | (<u32>load<u8>(domain, DOMAIN_WALKER) ^ walker)) == 0;
   }
 
   /** PERM_* of the entry that ends a walk, as they may be cached; LEFT if it is no leaf, or one that only the exact walker may use. */

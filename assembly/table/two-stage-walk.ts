@@ -123,7 +123,7 @@ export function walkTwoStages<F extends Format>(engine: usize, port: usize, walk
       const request = Request.at(requests, index);
       const route = Route.at(routes, routeMask, Request.route(request));
       const domain = Route.domain(domains, route);
-      if (!Lane.isFor(walker, request, route, domain) || !Stages.begin<F>(engine, lane, domain, Request.iova(request))) {
+      if (!Lane.isFor(walker, route, domain) || !Stages.begin<F>(engine, lane, domain, Request.iova(request))) {
         store<u32>(kept, index);
         kept += 4;
         continue;

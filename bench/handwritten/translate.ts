@@ -100,22 +100,25 @@ function walkMisses(engine: usize, port: usize, requests: usize, results: usize,
   let refused: u32 = 0;
   for (let miss = misses; miss < end; ) {
     let lane = lanes;
-    const full = lanes + GROUP_LANES * LANE_BYTES;
-    for (; miss < end && lane < full; miss += 4) {
+    const stop = min(miss + (GROUP_LANES << 2), end);
+    for (; miss < stop; miss += 4) {
       const index = load<u32>(miss);
       const request = Request.at(requests, index);
       const route = Route.at(routes, mask, Request.route(request));
       const domain = <usize>(domains + load<u32>(route, ROUTE_DOMAIN) * <u32>DOMAIN_BYTES);
       const ours = load<u32>(domain, DOMAIN_FORMAT) == FORMAT_VTD_SECOND && !(load<u32>(domain, DOMAIN_FLAGS) & DOMAIN_GUEST);
-      if (load<u32>(route, ROUTE_KIND) != ROUTE_TRANSLATE || !Request.wellFormed(request) || !ours) {
+      if (load<u32>(route, ROUTE_KIND) != ROUTE_TRANSLATE || !ours) {
         store<u64>(results + (index << 3), <u64>1 << RESULT_FAULT_BIT);
         refused++;
         continue;
       }
       store<u32>(lane, index, LANE_INDEX);
       store<u32>(lane, <u32>route, LANE_ROUTE);
-      Hand.find(domain, Request.iova(request), lane, sink);
+      store<u32>(lane, <u32>domain, LANE_PTE);
       lane += LANE_BYTES;
+    }
+    for (let at = lanes; at < lane; at += LANE_BYTES) {
+      Hand.find(load<u32>(at, LANE_PTE), Request.iova(Request.at(requests, load<u32>(at, LANE_INDEX))), at, sink);
     }
     for (let touched = lanes; touched < lane; touched += LANE_BYTES) load<u64>(load<u32>(touched, LANE_PTE));
     for (let done = lanes; done < lane; done += LANE_BYTES) {
