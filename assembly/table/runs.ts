@@ -143,6 +143,38 @@ export abstract class Copy {
     }
     return <u32>(p - from) >> 3;
   }
+
+  /** An entry of the copy; `kept`: it changes nothing. */
+  @inline static entry(pte: v128, changed: v128, kept: bool): v128 { return kept ? pte : v128.xor(pte, changed); }
+
+  /** Copies groups of sixteen entries up to `end`, whatever they are: what `differs` is asked of. */
+  @inline static sixteens(to: usize, from: usize, end: usize, wanted: v128, changed: v128, kept: bool): v128 {
+    let found = i64x2.splat(0);
+    let other = found;
+    for (let p = from; p < end; p += 128, to += 128) {
+      const a = v128.load(p);
+      const b = v128.load(p, 16);
+      const c = v128.load(p, 32);
+      const d = v128.load(p, 48);
+      found = v128.or(found, v128.or(v128.xor(a, wanted), v128.xor(b, wanted)));
+      v128.store(to, Copy.entry(a, changed, kept));
+      v128.store(to, Copy.entry(b, changed, kept), 16);
+      other = v128.or(other, v128.or(v128.xor(c, wanted), v128.xor(d, wanted)));
+      v128.store(to, Copy.entry(c, changed, kept), 32);
+      v128.store(to, Copy.entry(d, changed, kept), 48);
+      const e = v128.load(p, 64);
+      const f = v128.load(p, 80);
+      const g = v128.load(p, 96);
+      const h = v128.load(p, 112);
+      found = v128.or(found, v128.or(v128.xor(e, wanted), v128.xor(f, wanted)));
+      v128.store(to, Copy.entry(e, changed, kept), 64);
+      v128.store(to, Copy.entry(f, changed, kept), 80);
+      other = v128.or(other, v128.or(v128.xor(g, wanted), v128.xor(h, wanted)));
+      v128.store(to, Copy.entry(g, changed, kept), 96);
+      v128.store(to, Copy.entry(h, changed, kept), 112);
+    }
+    return v128.or(found, other);
+  }
 }
 
 /**
@@ -159,33 +191,13 @@ export function copyEqualRun(to: usize, from: usize, n: u32, pte: u64, kept: u64
 /** Copies n entries, changed as copyEqualRun does, whatever they are: are all like `pte`? For a table that nobody reads yet. */
 export function copyAll(to: usize, from: usize, n: u32, pte: u64, kept: u64, bits: u64): bool {
   const wanted = Copy.wanted(pte);
+  const compared = Copy.compared(kept);
   const changed = Copy.changed(pte, kept, bits);
-  let p = from;
-  const end = from + (n << 3);
-  let found = i64x2.splat(0);
-  let other = found;
-  for (; p + 128 <= end; p += 128, to += 128) {
-    const a = v128.load(p);
-    const b = v128.load(p, 16);
-    const c = v128.load(p, 32);
-    const d = v128.load(p, 48);
-    found = v128.or(found, v128.or(v128.xor(a, wanted), v128.xor(b, wanted)));
-    v128.store(to, v128.xor(a, changed));
-    v128.store(to, v128.xor(b, changed), 16);
-    other = v128.or(other, v128.or(v128.xor(c, wanted), v128.xor(d, wanted)));
-    v128.store(to, v128.xor(c, changed), 32);
-    v128.store(to, v128.xor(d, changed), 48);
-    const e = v128.load(p, 64);
-    const f = v128.load(p, 80);
-    const g = v128.load(p, 96);
-    const h = v128.load(p, 112);
-    found = v128.or(found, v128.or(v128.xor(e, wanted), v128.xor(f, wanted)));
-    v128.store(to, v128.xor(e, changed), 64);
-    v128.store(to, v128.xor(f, changed), 80);
-    other = v128.or(other, v128.or(v128.xor(g, wanted), v128.xor(h, wanted)));
-    v128.store(to, v128.xor(g, changed), 96);
-    v128.store(to, v128.xor(h, changed), 112);
-  }
-  const rest = Copy.run(to, p, <u32>(end - p) >> 3, wanted, Copy.compared(kept), changed);
-  return p + (rest << 3) == end && !Copy.differs(v128.or(found, other), Copy.compared(kept));
+  const bytes: usize = (n & ~15) << 3;
+  // A child that permits what its parent does has the parent's entries.
+  const found = v128.any_true(changed)
+    ? Copy.sixteens(to, from, from + bytes, wanted, changed, false)
+    : Copy.sixteens(to, from, from + bytes, wanted, changed, true);
+  const rest = n & 15;
+  return Copy.run(to + bytes, from + bytes, rest, wanted, compared, changed) == rest && !Copy.differs(found, compared);
 }

@@ -62,6 +62,10 @@ export const TABLES = [
     edits: [edit("table/merge-pages", "f.addressField(), bits) ? n : copyEqualRun(to, entry, n, pte, f.addressField(), bits);", "f.addressField(), bits) ? n : n;")],
   },
   {
+    name: "merge: a new page table has the parent's permissions", tests: MERGE_LISTS,
+    edits: [edit("table/runs", "from + bytes, wanted, changed, false)", "from + bytes, wanted, changed, true)")],
+  },
+  {
     name: "merge: a new page table keeps what its frame held before", tests: MERGE_LISTS,
     edits: [edit("table/merge-pages", "  if (after < bytes) memory.fill(to, 0, bytes - after);\n", "")],
   },

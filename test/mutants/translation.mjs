@@ -27,6 +27,22 @@ export const TRANSLATION = [
     edits: [edit("table/lane", "    if (!trusted && (pte & load<u64>(half, DOMAIN_RESERVED_LEAF)) != 0) return LEFT;\n", "")],
   },
   {
+    name: "batch walk: lanes of another walker are walked too", tests: MIXTURES,
+    edits: [edit("table/lane", " | (<u32>load<u8>(domain, DOMAIN_WALKER) ^ walker)) == 0;", ") == 0;")],
+  },
+  {
+    name: "batch walk: blocked routes are walked where they led last", tests: MIXTURES,
+    edits: [edit("table/lane", "((kind ^ ROUTE_TRANSLATE) | (<u32>load", "((<u32>load")],
+  },
+  {
+    name: "batch walk: bits of a request that mean nothing do not refuse", tests: MIXTURES,
+    edits: [edit("table/batch-walk", "perm == LEFT || (Request.need(request) & ~perm) != 0", "perm == LEFT || (Request.need(request) & 0x77 & ~perm) != 0")],
+  },
+  {
+    name: "lookup: only the first 512 lanes of a large IOTLB are looked up", tests: MIXTURES,
+    edits: [edit("batch-lookup", "from < n; from += TOUCHED_LANES", "from < min(n, TOUCHED_LANES); from += TOUCHED_LANES")],
+  },
+  {
     name: "walk: address rule not checked", tests: WALKS,
     edits: [edit("table/walk", "load<u64>(half, DOMAIN_HIGH)) != 0) {", "load<u64>(half, DOMAIN_HIGH)) != 0 && false) {")],
   },
@@ -95,7 +111,7 @@ export const TRANSLATION = [
   },
   {
     name: "lookup: a streak is not broken by a leaf of the first class", tests: IOTLB,
-    edits: [edit("iotlb", " || load<u32>(route, ROUTE_STREAK)) return enterInClass", ") return enterInClass")],
+    edits: [edit("iotlb", " | load<u32>(route, ROUTE_STREAK)) return enterInClass", ") return enterInClass")],
   },
   {
     name: "collecting misses: only a lane without an entry is looked at again", tests: MIXTURES,

@@ -67,6 +67,16 @@ describe("areas beside each other in a page table of the child", () => {
     return { engine, parent, child: engine.createDomain({ format: L.FORMAT_VTD_SECOND, levels: 4, width: 48, outputWidth: 52 }) };
   }
 
+  it.each([15, 16, 33, 128])("%i pages that make a page table grant what both do", async (pages) => {
+    const { engine, parent, child } = await world();
+    for (const [start, perm] of [[0, RW], [0x200, R]] as const) {
+      const { first, last, gpa } = area(start + 3, pages, 0x40);
+      expect(engine.merge(child, parent, first, last, gpa, perm)).toBe(L.STATUS_OK);
+      const there = engine.leafRuns(child, BigInt(start) * K4, BigInt(start + 0x200) * K4 - 1n).map((run) => [run.first, run.hpa, run.perm]);
+      expect(there).toEqual(Array.from({ length: pages }, (_none, n) => [first + BigInt(n) * K4, hpaOf(0x40 + n), perm]));
+    }
+  });
+
   const ODD: [what: string, odd: MergeArea][] = [
     ["goes over two page tables of the parent", area(8, 16, 0x1f8)],
     ["has a page in its middle that the parent grants less", area(8, 16, 0x1e8)],

@@ -1,9 +1,9 @@
 // Batches in which hits, misses and refusals stand in any order: how misses are collected changes with their number, and with the
 // size of the IOTLB, but each lane is answered as if it were alone. Counters say what the batch walker of two stages has kept.
 import { describe, expect, it } from "vitest";
-import { Engine } from "../../src/engine/engine.js";
+import { Engine, type DomainOptions } from "../../src/engine/engine.js";
 import * as L from "../../src/engine/layout.js";
-import { decode, fixture, R, RW, VTD48, W, type Answer } from "./engine-fixture.js";
+import { AMD64, decode, fixture, R, RW, VTD48, W, type Answer } from "./engine-fixture.js";
 
 const PAGE = 0x1000n;
 const BLOCK = 0x200000n;
@@ -58,6 +58,47 @@ describe.each([["small", 64, 255], ["so large that its sets are touched ahead", 
       port.takeFaults();
     }
   });
+});
+
+it("a batch whose lanes go to tables of several formats, of a guest, and nowhere any more", async () => {
+  const RAM = 0x1_0000_0000n;
+  const engine = await Engine.create({ memory: { ram: 1 << 20, arena: 8 << 20 }, domains: 8, slots: 4, routes: 16, ports: { count: 1, lanes: 512 } });
+  engine.addSlot(RAM, RAM + 0xffffn, "memory", engine.ram.offset);
+  const words = new BigUint64Array(engine.memory.buffer, engine.ram.offset, 0x1000);
+  [words[0], words[512], words[1024]] = [RAM + 0x1027n, RAM + 0x2027n, RAM + 0x3027n];
+  words.fill(0x4000_0067n, 1536, 1536 + 256);
+  const arm: DomainOptions = { format: L.FORMAT_ARM_S1_4K, levels: 4, width: 48, outputWidth: 48 };
+  const own = [VTD48, AMD64, arm].map((options, n) => {
+    const domain = engine.createDomain(options);
+    engine.map(domain, 0n, 0xfffffn, BigInt(n + 1) << 32n, R);
+    return domain;
+  });
+  const guest = engine.createDomain({ format: L.FORMAT_X86_64, levels: 4, width: 48, rule: "sign", outputWidth: 46, guestRoot: RAM });
+  const domains = [...own, guest, own[0]!];
+  const routes = domains.map((domain, n) => {
+    const route = engine.route(0x20 + n);
+    engine.attachRoute(route, domain);
+    return route;
+  });
+  const port = engine.openPort();
+  engine.blockRoute(routes[4]!);
+  const next = numbers(7);
+  for (let round = 0; round < 4; round++) {
+    for (const domain of [...own, guest]) engine.flushDomain(domain);
+    const lanes = Array.from({ length: 512 }, () => ({ kind: next(5), page: next(256), need: next(8) ? R : W }));
+    const answers = port.batch(() => {
+      lanes.forEach(({ kind, page, need }, n) => port.requests.set([page * 0x1000, 0, routes[kind]!, need], n * 4));
+      port.translate(lanes.length);
+      return lanes.map((_, n) => decode(BigInt(port.results[n * 2]!) | (BigInt(port.results[n * 2 + 1]!) << 32n)));
+    });
+    const wanted = lanes.map(({ kind, page, need }) => {
+      if (kind === 4) return { fault: "blocked" };
+      if (kind < 3 && need === W) return { fault: "write-denied" };
+      return { hpa: kind === 3 ? 0x4000_0000n : (BigInt(kind + 1) << 32n) + BigInt(page) * PAGE, runLg2: expect.any(Number) };
+    });
+    expect(answers).toEqual(wanted);
+    port.takeFaults();
+  }
 });
 
 describe("a batch walk of two stages", () => {
