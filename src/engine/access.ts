@@ -39,21 +39,24 @@ export class EngineAccess {
   #reports: ReportQueue | undefined;
   #stalls: Stalls | undefined;
 
-  /** The memory as words; made anew when the memory has grown. @internal */
+  // A memory that grows takes the bytes of the views over it, or, if it is shared, leaves them what they have: the engine's own among it.
+  // To ask a view for its length costs nothing; to ask the memory for its buffer costs more than a translation.
+
+  /** The memory as words, the engine's own at least. @internal */
   words32(): Uint32Array {
-    if (this.#view.buffer !== this.memory.buffer) this.#view = new Uint32Array(this.memory.buffer);
+    if (this.#view.length === 0) this.#view = new Uint32Array(this.memory.buffer);
     return this.#view;
   }
 
-  /** The memory as bytes. @internal */
-  bytes(): Uint8Array {
-    if (this.#bytes.buffer !== this.memory.buffer) this.#bytes = new Uint8Array(this.memory.buffer);
+  /** The memory as bytes, up to `end` at least. @internal */
+  bytes(end: number): Uint8Array {
+    if (this.#bytes.length < end) this.#bytes = new Uint8Array(this.memory.buffer);
     return this.#bytes;
   }
 
-  /** The same, for Atomics. @internal */
+  /** As words32, for Atomics. @internal */
   signedWords(): Int32Array {
-    if (this.#signed.buffer !== this.memory.buffer) this.#signed = new Int32Array(this.memory.buffer);
+    if (this.#signed.length === 0) this.#signed = new Int32Array(this.memory.buffer);
     return this.#signed;
   }
 

@@ -22,6 +22,7 @@ export class Port {
   #depth = 0;
   #requests: Uint32Array;
   #results: Uint32Array;
+  #result = new BigUint64Array(0);
 
   /** @internal Engine.openPort() makes ports. */
   constructor(memory: WebAssembly.Memory, exports: EngineExports, readonly address: number) {
@@ -38,9 +39,9 @@ export class Port {
     return new Uint32Array(this.#memory.buffer, this.address + offset, 1)[0] ?? 0;
   }
 
-  /** Requests, 4 words a lane. Ask again after anything that may grow the memory. */
+  /** Requests, 4 words a lane. Ask again after anything that may grow the memory: a view of one that has grown may be without words. */
   get requests(): Uint32Array {
-    if (this.#requests.buffer !== this.#memory.buffer) {
+    if (this.#requests.length === 0) {
       this.#requests = new Uint32Array(this.#memory.buffer, this.#requestsAt, this.capacity * 4);
     }
     return this.#requests;
@@ -48,7 +49,7 @@ export class Port {
 
   /** Results, 2 words a lane. Ask again after anything that may grow the memory. */
   get results(): Uint32Array {
-    if (this.#results.buffer !== this.#memory.buffer) {
+    if (this.#results.length === 0) {
       this.#results = new Uint32Array(this.#memory.buffer, this.#resultsAt, this.capacity * 2);
     }
     return this.#results;
@@ -101,7 +102,8 @@ export class Port {
 
   /** The result word of the last scalar call. */
   get result(): bigint {
-    return new DataView(this.#memory.buffer).getBigUint64(this.address + L.PORT_RESULT, true);
+    if (this.#result.length === 0) this.#result = new BigUint64Array(this.#memory.buffer, this.address + L.PORT_RESULT, 1);
+    return this.#result[0]!;
   }
 
   /** Takes the records out of the fault ring, oldest first. */

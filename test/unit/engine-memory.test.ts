@@ -1,5 +1,6 @@
 // Memories, slots, ports and rings: owned, shared and adopted; several engines in one memory; what is refused.
 import { describe, expect, it } from "vitest";
+import { DmaAccess } from "../../src/dma/dma-access.js";
 import { Engine, type EngineOptions } from "../../src/engine/engine.js";
 import * as L from "../../src/engine/layout.js";
 import { ask, askOne, fixture, R, RW, VTD48 } from "./engine-fixture.js";
@@ -34,6 +35,36 @@ it("an adopted memory may grow, and keeps every byte outside the arena", async (
   const bytes = new Uint8Array(adopt.buffer, 0, 64 * 65536);
   expect(bytes.subarray(0, 1 << 20).every((byte) => byte === 0xa5)).toBe(true);
   expect(bytes.subarray(2 << 20).every((byte) => byte === 0xa5)).toBe(true);
+});
+
+it.each([
+  ["is not shared", () => new WebAssembly.Memory({ initial: 64 })],
+  ["is shared", () => new WebAssembly.Memory({ initial: 64, maximum: 128, shared: true })],
+])("an access of a device reaches what a memory that %s has grown by, and what it had before", async (_name, makeMemory) => {
+  const adopt = makeMemory();
+  const { engine, port, route, domain } = await fixture(VTD48, { ...small, memory: { adopt, arena: arena(1 << 20) } });
+  const [before, after] = [4096, 64 * 65536 + 8192];
+  engine.addSlot(0x10000n, 0x10fffn, "memory", before);
+  engine.map(domain, 0n, 0xfffn, 0x10000n, RW);
+  const access = new DmaAccess(engine, port, { name: "dev", binding: () => undefined, route: () => route, pasid: () => undefined, pageRequests: false, reported: () => undefined });
+  const there = (low: number, bytes: number[]): number[] => {
+    expect(access.make(low, 0, Uint8Array.from(bytes), "w")).toBeUndefined();
+    const into = new Uint8Array(bytes.length);
+    expect(access.make(low, 0, into, "r")).toBeUndefined();
+    return [...into];
+  };
+  expect(there(0xff0, [1, 2, 3])).toEqual([1, 2, 3]);
+  adopt.grow(1);
+  expect(there(0xff4, [4, 5, 6])).toEqual([4, 5, 6]);
+  engine.addSlot(0x20000n, 0x20fffn, "memory", after);
+  engine.map(domain, 0x1000n, 0x1fffn, 0x20000n, RW);
+  const long = Array.from({ length: 64 }, (_none, n) => n);
+  expect(there(0xff8, long)).toEqual(long);
+  const bytes = new Uint8Array(adopt.buffer);
+  expect([...bytes.subarray(before + 0xff0, before + 0x1000)]).toEqual([1, 2, 3, 0, 4, 5, 6, 0, ...long.slice(0, 8)]);
+  expect([...bytes.subarray(after, after + 56)]).toEqual(long.slice(8));
+  expect(port.translateHalves(0x1008, 0, route, R)).toBe(true);
+  expect(port.result & 0xffffffn).toBe(0x20008n);
 });
 
 it("two engines live in one memory and know nothing of each other", async () => {
