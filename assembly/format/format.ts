@@ -31,7 +31,7 @@ export abstract class Format {
   abstract expressible(): u32;
   /** May a domain have a second root, for iovas with HALF_BIT set? */
   abstract halves(): bool;
-  /** kind(pte, level) == TABLE without a bit of `reserved`, in the fewest operations: the batch walker asks it. level > 0. */
+  /** kind(pte, level) == TABLE without a bit of `reserved`, in the fewest operations: for who only follows the tables. level > 0. */
   abstract isTable(pte: u64, level: u32, reserved: u64): bool;
   /** EMPTY, TABLE, LEAF or INVALID. Must hold for any 64-bit value: guests own tables too. */
   abstract kind(pte: u64, level: u32): u32;

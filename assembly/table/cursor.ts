@@ -1,7 +1,7 @@
 // Tables by address, and what one record of a list knows from the one before it: lists ascend, so that the tables that served one
 // mostly serve the next. Imports layout, frames, map, root, unmap, the format contract.
 import { DOMAIN_LEVELS } from "../layout";
-import { EntryOf, Format, lowBits, TABLE } from "../format/format";
+import { EntryOf, Format, lowBits } from "../format/format";
 import { Frames, takeFrame } from "./frames";
 import { plan, planFrom, put, putFrom } from "./map";
 import { Start, tableOrder } from "./root";
@@ -15,7 +15,7 @@ export function tableAt<F extends Format>(domain: usize, iova: u64, level: u32):
   let table = Start.table<F>(domain, iova);
   for (let above = levels - 1; above > level; above--) {
     const pte = load<u64>(table + EntryOf.offset<F>(iova, above));
-    if (f.kind(pte, above) != TABLE) return 0;
+    if (!f.isTable(pte, above, 0)) return 0;
     table = <usize>f.tableAddress(pte);
   }
   return table;
@@ -34,7 +34,7 @@ export function growTo<F extends Format>(engine: usize, domain: usize, iova: u64
   for (let above = load<u32>(domain, DOMAIN_LEVELS) - 1; above > level; above--) {
     const entry = table + EntryOf.offset<F>(iova, above);
     let pte = load<u64>(entry);
-    if (f.kind(pte, above) != TABLE) {
+    if (!f.isTable(pte, above, 0)) {
       pte = f.makeTable(above, takeFrame(engine, tableOrder<F>(), true));
       atomic.store<u64>(entry, pte);
       Frames.addLive(engine, table, 1);
@@ -95,7 +95,7 @@ export class Cursor {
     const above = this.aboveOf<F>(child, iova);
     if (!above) return load<u32>(child, DOMAIN_LEVELS) > 1 ? 0 : tableAt<F>(child, iova, 0);
     const pte = load<u64>(above + EntryOf.offset<F>(iova, 1));
-    return f.kind(pte, 1) == TABLE ? <usize>f.tableAddress(pte) : 0;
+    return f.isTable(pte, 1, 0) ? <usize>f.tableAddress(pte) : 0;
   }
 
   /** The table of level 1 that serves iova, made where it is missing. Not for a child of one level. */

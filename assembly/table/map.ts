@@ -95,7 +95,7 @@ export function put<F extends Format>(
     } else {
       end = min(at | lowBits(span), last);
       const pte = load<u64>(entry);
-      if (f.kind(pte, level) == TABLE) {
+      if (f.isTable(pte, level, 0)) {
         put<F>(engine, <usize>f.tableAddress(pte), level - 1, at, end, hpa, perm, sizes);
       } else {
         const whole = level == 1 && end - at == lowBits(span);

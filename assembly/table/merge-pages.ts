@@ -3,7 +3,7 @@
 // spans two of the parent's. Ranges are first..last, inclusive. Imports layout, cursor, frames, root, runs, map, the format
 // contract.
 import { DOMAIN_LEVELS } from "../layout";
-import { EMPTY, EntryOf, Format, LEAF, lowBits, TABLE } from "../format/format";
+import { EMPTY, EntryOf, Format, LEAF, lowBits } from "../format/format";
 import { aboveLg2, Cursor, tableAt } from "./cursor";
 import { Frames, takeFrame } from "./frames";
 import { marksLeft, OVERLAP } from "./map";
@@ -57,7 +57,7 @@ export function findEntry<F extends Format>(parent: usize, gpa: u64, cursor: Cur
     if (!above) return findFromStart<F>(parent, gpa, cursor);
     const entry = above + EntryOf.offset<F>(gpa, 1);
     const pte = load<u64>(entry);
-    if (f.kind(pte, 1) != TABLE) {
+    if (!f.isTable(pte, 1, 0)) {
       cursor.level = 1;
       return entry;
     }
@@ -75,7 +75,7 @@ function findFromStart<F extends Format>(parent: usize, gpa: u64, cursor: Cursor
   let table = Start.table<F>(parent, gpa);
   for (; level; level--) {
     const pte = load<u64>(table + EntryOf.offset<F>(gpa, level));
-    if (f.kind(pte, level) != TABLE) break;
+    if (!f.isTable(pte, level, 0)) break;
     table = <usize>f.tableAddress(pte);
   }
   cursor.level = level;

@@ -6,7 +6,7 @@ import {
   AREA_AT, AREA_BYTES, AREA_FIRST, AREA_GPA, AREA_LAST, AREA_PERM, DOMAIN_ADDRESS_MASK, DOMAIN_BIAS, DOMAIN_FLAGS, DOMAIN_HIGH,
   ENGINE_CURSOR, ENGINE_FRAMES_USED, ENGINE_SCRATCH, STATUS_OK, STATUS_OVERLAP, STATUS_RANGE,
 } from "../layout";
-import { EMPTY, EntryOf, Format, lowBits, TABLE } from "../format/format";
+import { EMPTY, EntryOf, Format, lowBits } from "../format/format";
 import { Operation } from "../format/list";
 import { aboveLg2, Cursor, tableAt } from "./cursor";
 import { Frames, spendGrant } from "./frames";
@@ -114,7 +114,7 @@ function findEntries<F extends Format>(child: usize, parent: usize, areas: usize
       above = tableAt<F>(parent, gpa, 1);
     }
     const pte = above ? load<u64>(above + EntryOf.offset<F>(gpa, 1)) : 0;
-    store<u32>(area, above && f.kind(pte, 1) == TABLE ? <u32>(<usize>f.tableAddress(pte) + EntryOf.offset<F>(gpa, 0)) : 0, AREA_AT);
+    store<u32>(area, above && f.isTable(pte, 1, 0) ? <u32>(<usize>f.tableAddress(pte) + EntryOf.offset<F>(gpa, 0)) : 0, AREA_AT);
   }
   if (n < TOUCH_AREAS) return STATUS_OK;
   for (let area = areas; area < end; area += AREA_BYTES) load<u64>(load<u32>(area, AREA_AT));

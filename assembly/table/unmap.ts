@@ -39,7 +39,7 @@ abstract class Retire {
       const pte = load<u64>(entry);
       if (!pte) continue;
       if (empty) store<u64>(entry, 0);
-      if (f.kind(pte, 1) != TABLE) {
+      if (!f.isTable(pte, 1, 0)) {
         leaves++;
         noteCleared(engine, f.leafLg2(pte, 1));
         continue;
@@ -78,7 +78,7 @@ function dropBelow<F extends Format>(engine: usize, table: usize, level: u32): u
     const pte = load<u64>(entry);
     if (!pte) continue;
     seen++;
-    if (f.kind(pte, level) == TABLE) {
+    if (f.isTable(pte, level, 0)) {
       bytes += drop<F>(engine, <usize>f.tableAddress(pte), level - 1);
     } else {
       bytes += <u64>1 << span;
