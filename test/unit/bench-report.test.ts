@@ -54,7 +54,9 @@ describe("what is shown", () => {
     ]);
   });
 
-  it("README's lines leave out what has no gate, unless the row is one that is only reported", () => {
+  it("README's lines tell all baselines of a row that has a gate for one, and leave out rows without, unless they are only reported", () => {
+    const also = { variants: [{ name: "ioasid", ns: 2.5 }, { name: "native C", ns: 2, ratio: ratio(1) }, { name: "C, in groups", ns: 2, ratio: ratio(1.2) }] };
+    expect(markdown([rowResult({ ...L1, baselines: ["native C", "C, in groups"] }, also, [], null)])).toContain("| | | C, in groups | 1.200 | 1.080 .. 1.320 | |");
     const row = { ...L1, name: "latency-anchor-4m", baselines: ["native C"] };
     const measured = { variants: [{ name: "ioasid", ns: 0.25 }, { name: "native C", ns: 2, ratio: ratio(1.2) }] };
     expect(markdown([rowResult(row, measured, [], null)]).split("\n")).toHaveLength(2);
