@@ -29,6 +29,8 @@ interface Watch {
 }
 
 const MOST_WATCHES = 4;
+/** A directory that is read from its second word on, as one that no device goes by may be, has 0x42 in the place of 2, and 0x41 of 1. */
+const SEEN_PASIDS = [...GUEST_PASIDS, 2].sort((a, b) => a - b);
 
 export class MachineWatches {
   readonly #machine: MachineCalls;
@@ -78,7 +80,7 @@ export class MachineWatches {
 /** One that was taken away has no entries. */
 function lookInto({ pasidTable }: HostSpace, { pasidBits }: Look): Look {
   if (pasidTable === undefined) return { pasidBits, entries: new Map() };
-  const found = GUEST_PASIDS.flatMap((pasid) => {
+  const found = SEEN_PASIDS.flatMap((pasid) => {
     const words = pasidTable.has(pasid) ? pasidTable.words(pasid) : undefined;
     return words === undefined ? [] : [[pasid, words.join()] as const];
   });
@@ -86,7 +88,7 @@ function lookInto({ pasidTable }: HostSpace, { pasidBits }: Look): Look {
 }
 
 function compare(before: ReadonlyMap<number, string>, now: ReadonlyMap<number, string>): PasidChange[] {
-  return GUEST_PASIDS.flatMap((pasid): PasidChange[] => {
+  return SEEN_PASIDS.flatMap((pasid): PasidChange[] => {
     const [was, is] = [before.get(pasid), now.get(pasid)];
     if (was === is) return [];
     return [{ pasid, change: was === undefined ? "added" : is === undefined ? "removed" : "changed" }];
