@@ -144,11 +144,11 @@ export abstract class Copy {
     return <u32>(p - from) >> 3;
   }
 
-  /** An entry of the copy; `kept`: it changes nothing. */
-  @inline static entry(pte: v128, changed: v128, kept: bool): v128 { return kept ? pte : v128.xor(pte, changed); }
+  /** An entry of the copy; `same`: it changes nothing. */
+  @inline static entry(pte: v128, changed: v128, same: bool): v128 { return same ? pte : v128.xor(pte, changed); }
 
   /** Copies groups of sixteen entries up to `end`, whatever they are: what `differs` is asked of. */
-  @inline static sixteens(to: usize, from: usize, end: usize, wanted: v128, changed: v128, kept: bool): v128 {
+  @inline static sixteens(to: usize, from: usize, end: usize, wanted: v128, changed: v128, same: bool): v128 {
     let found = i64x2.splat(0);
     let other = found;
     for (let p = from; p < end; p += 128, to += 128) {
@@ -157,21 +157,21 @@ export abstract class Copy {
       const c = v128.load(p, 32);
       const d = v128.load(p, 48);
       found = v128.or(found, v128.or(v128.xor(a, wanted), v128.xor(b, wanted)));
-      v128.store(to, Copy.entry(a, changed, kept));
-      v128.store(to, Copy.entry(b, changed, kept), 16);
+      v128.store(to, Copy.entry(a, changed, same));
+      v128.store(to, Copy.entry(b, changed, same), 16);
       other = v128.or(other, v128.or(v128.xor(c, wanted), v128.xor(d, wanted)));
-      v128.store(to, Copy.entry(c, changed, kept), 32);
-      v128.store(to, Copy.entry(d, changed, kept), 48);
+      v128.store(to, Copy.entry(c, changed, same), 32);
+      v128.store(to, Copy.entry(d, changed, same), 48);
       const e = v128.load(p, 64);
       const f = v128.load(p, 80);
       const g = v128.load(p, 96);
       const h = v128.load(p, 112);
       found = v128.or(found, v128.or(v128.xor(e, wanted), v128.xor(f, wanted)));
-      v128.store(to, Copy.entry(e, changed, kept), 64);
-      v128.store(to, Copy.entry(f, changed, kept), 80);
+      v128.store(to, Copy.entry(e, changed, same), 64);
+      v128.store(to, Copy.entry(f, changed, same), 80);
       other = v128.or(other, v128.or(v128.xor(g, wanted), v128.xor(h, wanted)));
-      v128.store(to, Copy.entry(g, changed, kept), 96);
-      v128.store(to, Copy.entry(h, changed, kept), 112);
+      v128.store(to, Copy.entry(g, changed, same), 96);
+      v128.store(to, Copy.entry(h, changed, same), 112);
     }
     return v128.or(found, other);
   }

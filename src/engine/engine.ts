@@ -5,14 +5,13 @@ import { EngineAccess, type SlotKind } from "./access.js";
 import { domainFlags, ruleOf, type DomainOptions } from "./domain-options.js";
 import { engineSizes, patienceOf, type EngineOptions } from "./engine-options.js";
 import { EngineError, integerIn } from "./errors.js";
+import { Gather } from "./gather.js";
 import * as L from "./layout.js";
 import { placeEngine, type Placement } from "./memory.js";
 import { instantiate, loadModule, type EngineExports } from "./module.js";
 import { pasidTableArguments, routePasid, type PasidTableOptions } from "./pasid-tables.js";
 import { readPorts, type PortView } from "./port-records.js";
-import {
-  appendLeafRun, MOST_AREAS, MOST_MAPS, readLeafRuns, readRanges, writeAreas, writeMaps, type LeafRun, type MergeArea, type Range,
-} from "./records.js";
+import { MOST_AREAS, MOST_MAPS, writeAreas, writeMaps, type LeafRun, type MergeArea, type Range } from "./records.js";
 import { Removals } from "./removals.js";
 import { Steps } from "./steps.js";
 import { hostHere, mayBlock, type EngineToken } from "./token.js";
@@ -38,6 +37,7 @@ export class Engine extends EngineAccess {
   readonly #module: WebAssembly.Module;
   readonly #arena: { first: number; last: number };
   readonly #removals = new Removals(this);
+  readonly #gather = new Gather(this, (status) => this.#settled(status));
 
   private constructor(place: Placement, module: WebAssembly.Module, exports: EngineExports, frames: number) {
     super(place.memory, place.shared, place.arenaOffset, L.HOST_THREAD, exports);
@@ -294,11 +294,7 @@ export class Engine extends EngineAccess {
 
   /** What is mapped in first..last. Leaves that begin before or end after it are cut. Throws EngineError BAD_ARGUMENT. */
   leafRuns(domain: number, first: bigint, last: bigint): LeafRun[] {
-    const runs: LeafRun[] = [];
-    this.#gather(first, last, (from) => this.exports.leafRuns(this.address, domain, from, last), (found) => {
-      for (const run of readLeafRuns(this.memory, this.word(L.ENGINE_SCRATCH), found)) appendLeafRun(runs, run);
-    });
-    return runs;
+    return this.#gather.leafRuns(domain, first, last);
   }
 
   /**
@@ -315,13 +311,7 @@ export class Engine extends EngineAccess {
    */
   collectDirty(domain: number, first: bigint, last: bigint, clear: boolean): Range[] {
     if (clear && this.inSection) throw new EngineError("IN_SECTION", "dirty bits are not cleared inside a section");
-    const ranges: Range[] = [];
-    this.#gatherDirty(domain, first, last, clear, (range) => {
-      const before = ranges.at(-1);
-      if (before && before.last + 1n === range.first) before.last = range.last;
-      else ranges.push(range);
-    });
-    return ranges;
+    return this.#gather.dirty(domain, first, last, clear);
   }
 
   /**
@@ -329,29 +319,8 @@ export class Engine extends EngineAccess {
    * end, throws EngineError PORT_STALLED, and what is written meanwhile may be of ranges that were told. Precondition: not in a section.
    */
   takeDirty(domain: number, first: bigint, last: bigint, take: (range: Range) => void): void {
-    this.#gatherDirty(domain, first, last, true, take);
+    this.#gather.tellDirty(domain, first, last, true, take);
     if (this.word(L.ENGINE_STALLED) !== 0) this.#settled(L.STATUS_STALLED);
-  }
-
-  #gatherDirty(domain: number, first: bigint, last: bigint, clear: boolean, take: (range: Range) => void): void {
-    this.#gather(first, last, (from) => this.exports.collectDirty(this.address, domain, from, last, clear ? 1 : 0), (found) => {
-      readRanges(this.memory, this.word(L.ENGINE_SCRATCH), found).forEach(take);
-    });
-  }
-
-  /** Calls from `first` on until all up to `last` is answered; each call fills the scratch area at most, and `take` empties it. */
-  #gather(first: bigint, last: bigint, call: (from: bigint) => bigint, take: (found: number) => void): void {
-    for (let from = first; ;) {
-      const reached = BigInt.asUintN(64, call(from));
-      const found = this.word(L.ENGINE_FOUND);
-      if (found === L.RECORDS_REFUSED) {
-        throw new EngineError("BAD_ARGUMENT", "is no range of a table of the kernel's", "first..last", `${first}..${last}`);
-      }
-      if (found > L.RECORDS_REFUSED - L.STATUSES) this.#settled(L.RECORDS_REFUSED - found);
-      take(found);
-      if (reached === last) return;
-      from = reached + 1n;
-    }
   }
 
   /**
